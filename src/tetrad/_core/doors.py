@@ -1,0 +1,136 @@
+"""Opening connections: all that Tetrad uses of redis-py's inside stands in this file.
+
+redis-py makes the connection (address, TLS, AUTH, RESP3 HELLO, database); the socket or transport
+it opened then belongs to the wire. A server that refuses connections or is still loading is tried
+again, with jittered backoff, until ``connect_timeout`` has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import random
+import socket
+import time
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tetrad._core.embedded import Embedded
+from tetrad._core.refusals import error_from_text
+from tetrad._core.settings import Settings
+from tetrad.errors import ConfigurationError, ServerRefused, ServerUnavailable, TetradError
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.01, 0.25
+
+
+class Door:
+    """The way to one server. Opens connections; keeps none."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._embedded = Embedded(settings.embedded) if settings.embedded else None
+
+    def open(self) -> tuple[socket.socket, Any]:
+        """A connected, authenticated socket speaking RESP3, and the object that must outlive its use."""
+        until = time.monotonic() + self.settings.connect_timeout
+        backoff = _FIRST_BACKOFF
+        while True:
+            opened = self._connection(redis, self._address())
+            try:
+                opened.connect()
+                return opened._sock, opened
+            except (redis.RedisError, OSError) as exc:
+                opened.disconnect()
+                error, pause = self._judge(exc), backoff * random.uniform(0.5, 1.0)
+                if not isinstance(error, ServerUnavailable) or time.monotonic() + pause >= until:
+                    raise error from exc
+            time.sleep(pause)
+            backoff = min(2 * backoff, _LAST_BACKOFF)
+
+    async def aopen(self, protocol: P) -> tuple[asyncio.Transport, Any]:
+        """Like `open`, for *protocol* on the running loop."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.connect_timeout
+        backoff = _FIRST_BACKOFF
+        while True:
+            address = await loop.run_in_executor(None, self._address) if self._embedded else self._address()
+            opened = self._connection(redis.asyncio, address)
+            try:
+                async with asyncio.timeout_at(until):
+                    await opened.connect()
+                transport: asyncio.Transport = opened._writer.transport
+                transport.set_protocol(protocol)
+                protocol.connection_made(transport)
+                return transport, opened
+            except (redis.RedisError, OSError) as exc:
+                await opened.disconnect(nowait=True)
+                error, pause = self._judge(exc), backoff * random.uniform(0.5, 1.0)
+                if not isinstance(error, ServerUnavailable) or loop.time() + pause >= until:
+                    raise error from exc
+            await asyncio.sleep(pause)
+            backoff = min(2 * backoff, _LAST_BACKOFF)
+
+    @staticmethod
+    def abandon(opened: Any) -> None:
+        """Let go of an async connection whose transport the wire has closed."""
+        opened._writer = opened._reader = None
+
+    def close(self) -> None:
+        if self._embedded is not None:
+            self._embedded.close()
+
+    def _address(self) -> dict[str, Any]:
+        return {"path": self._embedded.open()} if self._embedded is not None else {}
+
+    def _connection(self, flavour: Any, address: dict[str, Any]) -> Any:
+        settings = self.settings
+        classes = flavour.connection if flavour is redis.asyncio else redis.connection
+        cls = {"tls": classes.SSLConnection, "tcp": classes.Connection}.get(
+            settings.kind, classes.UnixDomainSocketConnection
+        )
+        options = {
+            **settings.options,
+            **address,
+            "protocol": 3,
+            "socket_timeout": settings.connect_timeout,
+            "socket_connect_timeout": settings.connect_timeout,
+            "retry": Retry(NoBackoff(), 0),
+            **_quiet(),
+        }
+        if settings.kind in ("tcp", "tls"):
+            options["socket_keepalive"] = True
+        return cls(**options)
+
+    def _judge(self, error: Exception) -> TetradError:
+        """Our error for what went wrong while connecting: the server's own words decide, where there are any."""
+        where = self.settings.where
+        if isinstance(error, redis.AuthenticationError) or _is_refusal(error):
+            return ServerRefused(f"{where} refused the connection: {error}", code="NOAUTH")
+        if isinstance(error, redis.BusyLoadingError):
+            return error_from_text(f"LOADING {error}")
+        if isinstance(error, (redis.TimeoutError, TimeoutError)):
+            return ServerUnavailable(f"no connection to {where} within {self.settings.connect_timeout:g} s")
+        if isinstance(error, redis.ResponseError) and "unknown command" in str(error).lower():
+            return ConfigurationError(f"{where} does not speak RESP3; Tetrad needs Valkey 7.2 or Redis 7.0 and later")
+        return ServerUnavailable(f"no connection to {where}: {error}")
+
+
+def _is_refusal(error: Exception) -> bool:
+    words = str(error).split(maxsplit=1)
+    return isinstance(error, redis.ResponseError) and words[:1] != [] and words[0] in ("WRONGPASS", "NOAUTH", "NOPERM")
+
+
+@functools.cache
+def _quiet() -> dict[str, Any]:
+    """Options that keep redis-py from sending commands of its own at connect, as this version names them."""
+    known = inspect.signature(redis.asyncio.connection.AbstractConnection.__init__).parameters
+    if "driver_info" in known:
+        return {"driver_info": None}
+    return {"lib_name": None, "lib_version": None}
