@@ -67,7 +67,16 @@ class TetradError(Exception):
 
 
 class ServerUnavailable(TetradError, ConnectionError):
-    """No connection could be made, it broke, or the server is not serving yet (LOADING, MAXCLIENTS)."""
+    """No connection could be made, it broke, or the server is not serving yet (LOADING, MAXCLIENTS).
+
+    ``sent`` is whether the command may have reached the server; ``False`` means it certainly did not.
+    """
+
+    sent: bool
+
+    def __init__(self, message: str = "", *, key: str | None = None, sent: bool = True) -> None:
+        super().__init__(message, key=key)
+        self.sent = sent
 
 
 class ServerTimeout(TetradError, TimeoutError):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Entry", "Placement", "ServerInfo", "SessionInfo"]
+__all__ = ["Entry", "Holder", "Placement", "ServerInfo", "SessionInfo"]
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -25,6 +25,15 @@ class ServerInfo(Value, frozen=True):
     topology: Literal["single", "embedded", "sentinel", "cluster"]
     persistence: tuple[str, ...]
     replicas: int
+
+
+class Holder(Value, frozen=True):
+    """Who holds a lock: the acquisition's token and fence, the seconds left of its lease, and how many wait."""
+
+    token: str
+    fence: int
+    expires_in: float
+    waiters: int
 
 
 class SessionInfo(Value, frozen=True):

@@ -14,9 +14,11 @@ from tetrad._async.renewal import AsyncRenewal
 from tetrad._async.session import AsyncSessionStore
 from tetrad._core import settings
 from tetrad._core.doors import Door
+from tetrad._core.drive import arun
 from tetrad._core.keys import check_prefix
 from tetrad._core.wire_async import AsyncWire
 from tetrad._ops.info import server_info
+from tetrad._ops.lock import release_all
 from tetrad.types import Limit, ServerInfo
 
 
@@ -60,7 +62,8 @@ class AsyncTetrad:
 
     async def aclose(self) -> None:
         """Close the connections. Leases still held are given back; using this Tetrad again raises."""
-        await self._renewal.aclose()
+        await arun(release_all(self._renewal.tenures()), self._wire)
+        self._renewal.stop()
         await self._wire.aclose()
 
     async def ping(self) -> float:

@@ -96,7 +96,22 @@ class Ask:
         return answer
 
 
-Effect = Call[Any] | Pause | Wake | Ask
+class Aside:
+    """Carry *flow* out apart from the caller, within the five seconds of a clean-up; its outcome reaches nobody.
+
+    For what must be undone although the server does not answer: the caller gets its error at once.
+    """
+
+    __slots__ = ("flow",)
+
+    def __init__(self, flow: Flow[Any]) -> None:
+        self.flow = flow
+
+    def __iter__(self) -> Flow[None]:
+        yield self
+
+
+Effect = Call[Any] | Pause | Wake | Ask | Aside
 Flow = Generator[Effect, Any, T]
 
 

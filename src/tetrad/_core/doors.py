@@ -21,7 +21,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tetrad._core.embedded import Embedded
-from tetrad._core.refusals import error_from_text
 from tetrad._core.settings import Settings
 from tetrad.errors import ConfigurationError, ServerRefused, ServerUnavailable, TetradError
 
@@ -37,12 +36,15 @@ class Door:
         self.settings = settings
         self._embedded = Embedded(settings.embedded) if settings.embedded else None
 
-    def open(self) -> tuple[socket.socket, Any]:
-        """A connected, authenticated socket speaking RESP3, and the object that must outlive its use."""
-        until = time.monotonic() + self.settings.connect_timeout
+    def open(self, within: float) -> tuple[socket.socket, Any]:
+        """A connected, authenticated socket speaking RESP3, and the object that must outlive its use.
+
+        Takes ``connect_timeout`` or *within* seconds, whichever is less.
+        """
+        until = time.monotonic() + min(within, self.settings.connect_timeout)
         backoff = _FIRST_BACKOFF
         while True:
-            opened = self._connection(redis, self._address())
+            opened = self._connection(redis, self._address(), until - time.monotonic())
             try:
                 opened.connect()
                 return opened._sock, opened
@@ -61,7 +63,7 @@ class Door:
         backoff = _FIRST_BACKOFF
         while True:
             address = await loop.run_in_executor(None, self._address) if self._embedded else self._address()
-            opened = self._connection(redis.asyncio, address)
+            opened = self._connection(redis.asyncio, address, until - loop.time())
             try:
                 async with asyncio.timeout_at(until):
                     await opened.connect()
@@ -89,7 +91,8 @@ class Door:
     def _address(self) -> dict[str, Any]:
         return {"path": self._embedded.open()} if self._embedded is not None else {}
 
-    def _connection(self, flavour: Any, address: dict[str, Any]) -> Any:
+    def _connection(self, flavour: Any, address: dict[str, Any], within: float) -> Any:
+        within = max(within, 0.001)
         settings = self.settings
         classes = flavour.connection if flavour is redis.asyncio else redis.connection
         cls = {"tls": classes.SSLConnection, "tcp": classes.Connection}.get(
@@ -99,8 +102,8 @@ class Door:
             **settings.options,
             **address,
             "protocol": 3,
-            "socket_timeout": settings.connect_timeout,
-            "socket_connect_timeout": settings.connect_timeout,
+            "socket_timeout": within,
+            "socket_connect_timeout": within,
             "retry": Retry(NoBackoff(), 0),
             **_quiet(),
         }
@@ -114,12 +117,12 @@ class Door:
         if isinstance(error, redis.AuthenticationError) or _is_refusal(error):
             return ServerRefused(f"{where} refused the connection: {error}", code="NOAUTH")
         if isinstance(error, redis.BusyLoadingError):
-            return error_from_text(f"LOADING {error}")
+            return ServerUnavailable(f"{where} is still loading its data: {error}", sent=False)
         if isinstance(error, (redis.TimeoutError, TimeoutError)):
-            return ServerUnavailable(f"no connection to {where} within {self.settings.connect_timeout:g} s")
+            return ServerUnavailable(f"no connection to {where} within {self.settings.connect_timeout:g} s", sent=False)
         if isinstance(error, redis.ResponseError) and "unknown command" in str(error).lower():
             return ConfigurationError(f"{where} does not speak RESP3; Tetrad needs Valkey 7.2 or Redis 7.0 and later")
-        return ServerUnavailable(f"no connection to {where}: {error}")
+        return ServerUnavailable(f"no connection to {where}: {error}", sent=False)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -1,9 +1,9 @@
 """The two drivers: what carries a flow's effects out, blocking (`run`) and async (`arun`).
 
 They alone wait and send. A flow is interrupted when its caller is cancelled (async) or hit by
-``KeyboardInterrupt`` and its like (sync): the driver hands the flow to `clean_up`, which throws
-`Interrupted` into it and carries out what it still yields, apart from the caller, within
-`CLEAN_UP_SECONDS`; the caller's own exception goes on at once. (Inside a cancelled anyio scope,
+``KeyboardInterrupt`` and its like (sync): the driver throws `Interrupted` into it and carries out
+what it still yields apart from the caller, within `CLEAN_UP_SECONDS`; the caller's own exception
+goes on at once. (Inside a cancelled anyio scope,
 hence in Starlette, every awaited clean-up would be cancelled again, shielded or not.)
 """
 
@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Protocol, TypeVar
 
-from tetrad._core.call import Call, Effect, Flow, Interrupted, Pause, Wake
+from tetrad._core.call import Aside, Call, Effect, Flow, Interrupted, Pause, Wake
 from tetrad.errors import TetradError
 
 T = TypeVar("T")
@@ -68,12 +68,15 @@ def run(flow: Flow[T], wire: Transport) -> T:
                 elif kind is Wake:
                     ear = ear or wire.listen()
                     answer = ear.wake(effect.channel, effect.seconds)  # type: ignore[union-attr]
+                elif kind is Aside:
+                    _apart(effect.flow, next(effect.flow), wire)  # type: ignore[union-attr]
                 else:
                     answer = _blocking(effect)
             except Exception as exc:
                 error = exc  # the flow decides: retry, compensate or raise
             except BaseException:
-                threading.Thread(target=_clean_up, args=(flow, wire), name="tetrad-clean-up").start()
+                if (effect := interrupt(flow)) is not None:
+                    _apart(flow, effect, wire)
                 raise
     except StopIteration as done:
         result: T = done.value
@@ -99,12 +102,15 @@ async def arun(flow: Flow[T], wire: AsyncTransport) -> T:
                 elif kind is Wake:
                     ear = ear or wire.listen()
                     answer = await ear.wake(effect.channel, effect.seconds)  # type: ignore[union-attr]
+                elif kind is Aside:
+                    _aapart(effect.flow, next(effect.flow), wire)  # type: ignore[union-attr]
                 else:
                     answer = await _awaiting(effect)
             except Exception as exc:
                 error = exc  # the flow decides: retry, compensate or raise
             except BaseException:
-                wire.keep(asyncio.get_running_loop().create_task(_aclean_up(flow, wire)))
+                if (effect := interrupt(flow)) is not None:
+                    _aapart(flow, effect, wire)
                 raise
     except StopIteration as done:
         result: T = done.value
@@ -131,35 +137,51 @@ async def _awaiting(effect: Effect) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _clean_up(flow: Flow[Any], wire: Transport) -> None:
-    """Finish an interrupted flow. Whatever comes of it, there is nobody left to tell."""
+def interrupt(flow: Flow[Any]) -> Effect | None:
+    """Tell *flow* that its caller is gone; return the first effect of its clean-up, if it wants any."""
+    try:
+        return flow.throw(Interrupted())
+    except (StopIteration, Interrupted, TetradError):
+        return None
+
+
+def _apart(flow: Flow[Any], effect: Effect, wire: Transport) -> None:
+    """Finish *flow* in a thread of its own. It is no daemon: an interpreter that exits waits for it, bounded."""
+    threading.Thread(target=_finish, args=(flow, effect, wire), name="tetrad-clean-up").start()
+
+
+def _finish(flow: Flow[Any], effect: Effect, wire: Transport) -> None:
     until = time.monotonic() + CLEAN_UP_SECONDS
-    step: Any = flow.throw
-    value: Any = Interrupted()
     try:
         while time.monotonic() < until:
-            effect = step(value)
-            step = flow.send
             try:
-                value = wire.send(effect) if isinstance(effect, Call) else _blocking(effect)
+                answer = wire.send(effect) if isinstance(effect, Call) else _blocking(effect)
             except TetradError as exc:
-                step, value = flow.throw, exc
+                effect = flow.throw(exc)
+            else:
+                effect = flow.send(answer)
     except (StopIteration, Interrupted, TetradError):
-        pass
+        pass  # whatever came of it, there is nobody left to tell
 
 
-async def _aclean_up(flow: Flow[Any], wire: AsyncTransport) -> None:
-    """`_clean_up` without blocking."""
-    step: Any = flow.throw
-    value: Any = Interrupted()
+def _aapart(flow: Flow[Any], effect: Effect, wire: AsyncTransport) -> None:
+    """Finish *flow* in a task of its own, which the wire keeps."""
+    wire.keep(asyncio.get_running_loop().create_task(_afinish(flow, effect, wire)))
+
+
+async def _afinish(flow: Flow[Any], effect: Effect, wire: AsyncTransport) -> None:
     try:
         async with asyncio.timeout(CLEAN_UP_SECONDS):
             while True:
-                effect = step(value)
-                step = flow.send
                 try:
-                    value = await wire.send(effect) if isinstance(effect, Call) else await _awaiting(effect)
+                    answer = await wire.send(effect) if isinstance(effect, Call) else await _awaiting(effect)
                 except TetradError as exc:
-                    step, value = flow.throw, exc
-    except (StopIteration, StopAsyncIteration, Interrupted, TetradError, TimeoutError):
-        pass
+                    step = flow.throw, exc
+                else:
+                    step = flow.send, answer
+                try:
+                    effect = step[0](step[1])
+                except StopIteration:
+                    return
+    except (Interrupted, TetradError, TimeoutError):
+        pass  # whatever came of it, there is nobody left to tell

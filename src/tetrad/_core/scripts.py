@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from importlib.resources import files
+from pathlib import Path
+
+_LUA = Path(__file__).parent.parent / "lua"
 
 _INCLUDE = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 _REPLAY = re.compile(r"^-- replay: (safe|never)\b", re.MULTILINE)
@@ -54,4 +56,4 @@ def load(name: str) -> Script:
 
 
 def _read(path: str) -> str:
-    return (files("tetrad") / "lua" / path).read_text(encoding="utf-8")
+    return (_LUA / path).read_text(encoding="utf-8")

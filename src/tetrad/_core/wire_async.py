@@ -245,7 +245,7 @@ class AsyncWire(wire.Forkable):
     async def link(self, timeout: float) -> Link:
         """This loop's connection, opened if need be; all who ask meanwhile share the one attempt."""
         if self._closed:
-            raise ServerUnavailable("this Tetrad is closed")
+            raise ServerUnavailable("this Tetrad is closed", sent=False)
         home = self._home()
         if home.link is not None and home.link.alive:
             self._loop, self._link = home.loop, home.link
@@ -254,7 +254,7 @@ class AsyncWire(wire.Forkable):
             home.opening = home.loop.create_task(self._open(home))
         done, _ = await asyncio.wait((home.opening,), timeout=timeout)
         if not done:
-            raise ServerUnavailable(f"no connection to {self._door.settings.where} within {timeout:g} s")
+            raise ServerUnavailable(f"no connection to {self._door.settings.where} within {timeout:g} s", sent=False)
         return home.opening.result()
 
     async def _open(self, home: _Home) -> Link:

@@ -31,8 +31,8 @@ class Connection:
 
     __slots__ = ("_opened", "_pushed", "_reader", "_sock", "_timeout", "used_at")
 
-    def __init__(self, door: Door) -> None:
-        self._sock, self._opened = door.open()
+    def __init__(self, door: Door, within: float) -> None:
+        self._sock, self._opened = door.open(within)
         self._reader = wire.new_reader()
         self._timeout = -1.0
         self._pushed: deque[list[Any]] = deque()
@@ -45,6 +45,13 @@ class Connection:
             self._timeout = timeout
         try:
             self._sock.sendall(packed)
+        except BrokenPipeError as exc:  # the other side is closed: it reads nothing any more
+            raise ServerUnavailable(f"the connection had broken: {exc}", sent=False) from exc
+        except TimeoutError as exc:
+            raise ServerTimeout(f"the server took no more bytes within {timeout:g} s") from exc
+        except OSError as exc:
+            raise ServerUnavailable(f"the connection broke: {exc}") from exc
+        try:
             reader = self._reader
             receive = self._sock.recv
             until = None
@@ -165,45 +172,49 @@ class Wire(wire.Forkable):
         self._counting = threading.Lock()
 
     def _ask(self, packed: bytes, timeout: float, again: bool) -> Any:
-        connection = self.borrow()
-        try:
-            reply = connection.ask(packed, timeout)
-        except ServerUnavailable:
-            self.drop(connection)
-            if not again:
+        """One reply. What certainly never arrived, or may arrive twice (*again*), is sent a second time."""
+        for last in (False, True):
+            connection = self.borrow(timeout)
+            try:
+                reply = connection.ask(packed, timeout)
+            except ServerUnavailable as exc:
+                self.drop(connection)
+                if last or (exc.sent and not again):
+                    raise
+            except BaseException:
+                self.drop(connection)
                 raise
-            return self._ask(packed, timeout, False)
-        except BaseException:
-            self.drop(connection)
-            raise
-        self.give_back(connection)
-        return reply
+            else:
+                self.give_back(connection)
+                return reply
+        raise AssertionError("unreachable")
 
-    def borrow(self) -> Connection:
+    def borrow(self, within: float) -> Connection:
         """A connection nobody else uses: the one used last, if the server has not closed it meanwhile."""
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self.connect()
+                return self.connect(within)
             if time.monotonic() - connection.used_at < QUIET_SECONDS or connection.is_quiet():
                 return connection
             self.drop(connection)
 
-    def connect(self) -> Connection:
+    def connect(self, within: float) -> Connection:
         """A new connection, counted against ``max_connections``."""
         if self._closed:
-            raise ServerUnavailable("this Tetrad is closed")
+            raise ServerUnavailable("this Tetrad is closed", sent=False)
         most = self._door.settings.max_connections
         with self._counting:
             if self._open >= most:
                 raise ServerUnavailable(
                     f"all {most} connections to {self._door.settings.where} are in use; "
-                    "raise max_connections in the URL or use fewer threads"
+                    "raise max_connections in the URL or use fewer threads",
+                    sent=False,
                 )
             self._open += 1
         try:
-            return Connection(self._door)
+            return Connection(self._door, within)
         except BaseException:
             with self._counting:
                 self._open -= 1
@@ -214,7 +225,7 @@ class Wire(wire.Forkable):
         try:
             return self._ears.pop()
         except IndexError:
-            return self.connect()
+            return self.connect(self.timeout)
 
     def give_back_ear(self, connection: Connection) -> None:
         self.give_back(connection, self._ears)

@@ -1,0 +1,5 @@
+-- The server's clock in whole microseconds; below 2^53 until the year 2255.
+local function clock()
+  local time = redis.call("TIME")
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
