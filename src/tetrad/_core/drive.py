@@ -75,8 +75,8 @@ def run(flow: Flow[T], wire: Transport) -> T:
             except Exception as exc:
                 error = exc  # the flow decides: retry, compensate or raise
             except BaseException:
-                if (effect := interrupt(flow)) is not None:
-                    _apart(flow, effect, wire)
+                if (wish := interrupt(flow)) is not None:
+                    _apart(flow, wish, wire)
                 raise
     except StopIteration as done:
         result: T = done.value
@@ -109,8 +109,8 @@ async def arun(flow: Flow[T], wire: AsyncTransport) -> T:
             except Exception as exc:
                 error = exc  # the flow decides: retry, compensate or raise
             except BaseException:
-                if (effect := interrupt(flow)) is not None:
-                    _aapart(flow, effect, wire)
+                if (wish := interrupt(flow)) is not None:
+                    _aapart(flow, wish, wire)
                 raise
     except StopIteration as done:
         result: T = done.value
@@ -173,15 +173,15 @@ async def _afinish(flow: Flow[Any], effect: Effect, wire: AsyncTransport) -> Non
     try:
         async with asyncio.timeout(CLEAN_UP_SECONDS):
             while True:
+                answer: Any = None
+                error: TetradError | None = None
                 try:
                     answer = await wire.send(effect) if isinstance(effect, Call) else await _awaiting(effect)
                 except TetradError as exc:
-                    step = flow.throw, exc
-                else:
-                    step = flow.send, answer
+                    error = exc
                 try:
-                    effect = step[0](step[1])
-                except StopIteration:
+                    effect = flow.send(answer) if error is None else flow.throw(error)
+                except StopIteration:  # not left to a coroutine's own: it would become a RuntimeError
                     return
     except (Interrupted, TetradError, TimeoutError):
         pass  # whatever came of it, there is nobody left to tell

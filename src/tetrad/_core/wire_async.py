@@ -88,7 +88,7 @@ class Link(asyncio.Protocol):
         try:
             while (reply := reader.gets()) is not NOTHING:
                 if type(reply) is Push:
-                    self._pushed(reply)  # type: ignore[arg-type]  # hiredis' stub hides that it is a list
+                    self._pushed(reply)
                     continue
                 future = slots.popleft()[0]
                 if not future.done():
