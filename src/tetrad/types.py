@@ -47,10 +47,13 @@ class SessionInfo(Value, frozen=True):
 
 
 class Entry(Value, frozen=True):
-    """A member's place on a leaderboard; ``info`` is what was stored with its score."""
+    """A member's place on a leaderboard; ``info`` is what was stored with its score.
+
+    ``member`` is a str where its bytes are UTF-8, else bytes.
+    """
 
     member: str | bytes
-    score: Any
+    score: float
     rank: int
     info: Any = None
 
@@ -58,13 +61,12 @@ class Entry(Value, frozen=True):
 class Placement(Value, frozen=True):
     """What a submission did: the member's score and rank after it, and before it (``None`` for a newcomer).
 
-    ``changed`` is whether the stored score changed; ``reason`` says why a submission was refused.
+    ``changed`` is whether the stored score changed (a newcomer's always does).
     """
 
     member: str | bytes
-    score: Any
+    score: float
     rank: int
-    previous_score: Any = None
+    previous_score: float | None = None
     previous_rank: int | None = None
     changed: bool = True
-    reason: str | None = None
