@@ -16,7 +16,7 @@ The config lists an option only where a board uses it, so boards written before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from tetrad._core import codec, scripts
@@ -52,8 +52,6 @@ _rank = scripts.load("board_rank")
 _remove = scripts.load("board_remove")
 _submit = scripts.load("board_submit")
 _walk = scripts.load("board_walk")
-
-_entry: Callable[[str | bytes, float, int, Any], Entry] = Entry
 
 _CHOICES = {"order": ("desc", "asc"), "ranking": ("ordinal", "competition"), "keep": ("best", "last", "sum")}
 
@@ -179,7 +177,7 @@ class Board:
                 ranks.append(rank)
         scores = [0.0 - float(score) for score in stored] if self._descends else [float(score) for score in stored]
         infos = [codec.decode(head[HEAD:]) if head and len(head) > HEAD else None for head in heads]
-        return list(map(_entry, member_values(flat[::2], HEAD), scores, ranks, infos))
+        return [Entry(*row) for row in zip(member_values(flat[::2], HEAD), scores, ranks, infos, strict=True)]
 
     def _number(self, reply: Any) -> int:
         number: int = self._checked(reply)
