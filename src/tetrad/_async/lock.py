@@ -95,7 +95,7 @@ class AsyncLease:
 
 
 class AsyncHold:
-    """An ``async with`` block, or a decorator, that holds a lock; from `AsyncLock.hold`."""
+    """What ``async with`` enters, or a decorator applies, to hold a lock; from `AsyncLock.hold`."""
 
     def __init__(self, lock: AsyncLock, timeout: float | None) -> None:
         self._lock = lock
@@ -202,7 +202,7 @@ class AsyncLock:
     def hold(self, *, timeout: float | timedelta | None = None) -> AsyncHold:
         """For ``async with``, or as a decorator: acquire within *timeout* or raise `LockTimeout`, and release.
 
-        If the lease is lost meanwhile, the body is cancelled and the block raises `LeaseLost`.
+        If the lease is lost meanwhile, the block raises `LeaseLost` at its end; an async body is cancelled at once.
         """
         return AsyncHold(self, ops.check_timeout(timeout))
 

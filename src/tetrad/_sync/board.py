@@ -1,0 +1,160 @@
+# Generated from src/tetrad/_async/board.py by tools/unasync.py: edit that file, then run `make sync`.
+"""Leaderboards, for threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tetrad._core.wire_sync import Wire
+from tetrad._ops.board import Board, Cursor, Keep, Order, Ranking
+from tetrad.types import Entry, Placement
+
+_BATCH = 500  # rows a round trip when walking a whole board
+
+
+class Leaderboard:
+    """A ranking of members by score, always up to date, however many there are.
+
+    - *order*: ``"desc"``, the highest score first, or ``"asc"``, the lowest (lap times).
+    - *ranking*: members with equal scores have different ranks (``"ordinal"``: 1, 2, 3, 4) or share the best of
+      theirs (``"competition"``: 1, 2, 2, 4). In both, they stand in the order in which they reached that score,
+      by the server's own count, not by anybody's clock. Submitting the same score again never loses a place.
+    - *keep*: of several submissions of a member the board keeps the ``"best"`` score, the ``"last"``, or the ``"sum"``.
+
+    Members are str or bytes of up to 1 KiB and compared byte by byte: ``"a"`` and ``b"a"`` are the same member.
+    They come back as str where the bytes are UTF-8, else as bytes. Scores are finite numbers, kept as float: an int
+    beyond 2**53, NaN, an infinity or a bool raises `ValueError`, a sum that would be infinite too, and the board
+    stays as it was. A sum is rounded as floats are.
+
+    The first submission fixes the three options; opening the board with other ones raises `ConfigurationError` when
+    it is used. A board has no time to live; `clear`, or removing its last member, leaves nothing behind.
+
+    Every method is one round trip, and atomic. Writes are never sent twice: a `ServerUnavailable` or `ServerTimeout`
+    leaves open whether a submission arrived, and submitting again is harmless unless *keep* is ``"sum"``.
+
+    >>> with Tetrad("embedded:?memory") as t:
+    ...     board = t.leaderboard("arcade", ranking="competition")
+    ...     board.submit("ada", 300)
+    ...     board.submit("bob", 300)
+    ...     board.submit("eve", 120).rank
+    3
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        prefix: str,
+        name: str,
+        *,
+        order: Order = "desc",
+        ranking: Ranking = "ordinal",
+        keep: Keep = "best",
+    ) -> None:
+        self._wire = wire
+        self._board = Board(prefix, name, order, ranking, keep)
+
+    def __repr__(self) -> str:
+        return f"Leaderboard({self._board})"
+
+    @property
+    def name(self) -> str:
+        """The board's name."""
+        return self._board.name
+
+    def submit(self, member: str | bytes, score: float, *, info: Any = None) -> Placement:
+        """Enter a score and return where that puts *member*, and where it was before.
+
+        *info* is any JSON-like value of up to 64 KiB when encoded, stored with the member and returned in every
+        `Entry`. It is stored when the submission counts: with ``keep="best"`` only for a newcomer or a better score,
+        so it always describes that score. ``None`` leaves what is stored as it is.
+
+        >>> board.submit("ada", 300, info={"level": 7})
+        Placement(member='ada', score=300.0, rank=1, previous_score=None, previous_rank=None, changed=True)
+        """
+        return self._wire.send(self._board.submit(member, score, info))
+
+    def rank(self, member: str | bytes) -> Entry | None:
+        """The member's score, rank and info; ``None`` when it is not on the board.
+
+        >>> board.rank("ada")
+        Entry(member='ada', score=300.0, rank=1, info={'level': 7})
+        """
+        return self._wire.send(self._board.rank(member))
+
+    def rank_of(self, score: float) -> int:
+        """The rank that a new member with *score* would have now.
+
+        >>> board.rank_of(299)
+        2
+        """
+        return self._wire.send(self._board.rank_of(score))
+
+    def top(self, n: int = 10, offset: int = 0) -> list[Entry]:
+        """The best *n* (1 to 10,000), after skipping *offset*; fewer where the board ends.
+
+        >>> [entry.member for entry in board.top(3)]
+        ['ada']
+        """
+        return self._wire.send(self._board.top(n, offset))
+
+    def page(self, number: int, size: int = 25) -> list[Entry]:
+        """Page *number*, from 1, of *size* rows (1 to 10,000); empty behind the end of the board.
+
+        >>> board.page(2)
+        []
+        """
+        return self._wire.send(self._board.page(number, size))
+
+    def around(self, member: str | bytes, radius: int = 5) -> list[Entry]:
+        """The member with up to *radius* (0 to 5,000) neighbours on each side; empty when it is not on the board.
+
+        The list is cut off at the ends of the board, not shifted: the best member gets only those behind it.
+
+        >>> [entry.rank for entry in board.around("ada", 2)]
+        [1]
+        """
+        return self._wire.send(self._board.around(member, radius))
+
+    def count(self) -> int:
+        """How many members are on the board.
+
+        >>> board.count()
+        1
+        """
+        return self._wire.send(self._board.count())
+
+    def remove(self, member: str | bytes) -> bool:
+        """Take *member* off the board with its info; return whether it was there.
+
+        >>> board.remove("ada"), board.remove("ada")
+        (True, False)
+        """
+        return self._wire.send(self._board.remove(member))
+
+    def clear(self) -> int:
+        """Remove the whole board and return how many members it had.
+
+        Its configuration goes too, and is not looked at: this is how a board gets other options.
+
+        >>> board.clear()
+        0
+        """
+        return self._wire.send(self._board.clear())
+
+    def __iter__(self) -> Iterator[Entry]:
+        """All entries in rank order, one round trip for every 500.
+
+        A member that is on the board all the while, with the same score, is seen exactly once; one whose score
+        changes meanwhile may be seen twice or not at all.
+
+        >>> for entry in board:
+        ...     print(entry.rank, entry.member)
+        """
+        after: Cursor | None = None
+        while True:
+            entries, after = self._wire.send(self._board.walk(_BATCH, after))
+            for entry in entries:
+                yield entry
+            if after is None:
+                return
