@@ -16,7 +16,8 @@ PR_SET_PDEATHSIG on Linux; elsewhere our successor ends it by ``server.pid``. No
 the last one, with its children, let go of ``server.pid``: two would destroy the data. The first answer
 goes to standard output, for the process that started us: ``ready``, or an error's kind and text.
 """
-# ruff: noqa: PTH  (pathlib would be half of what this process has to import)
+# pathlib would be half of what this process has to import.
+# ruff: noqa: PTH105, PTH106, PTH108, PTH109, PTH110, PTH115, PTH118, PTH123, PTH202, PTH208
 
 from __future__ import annotations
 
