@@ -1,0 +1,5 @@
+"""``python -m tetrad`` is the ``tetrad`` command."""
+
+from tetrad.cli.main import main
+
+raise SystemExit(main())
