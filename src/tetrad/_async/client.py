@@ -95,9 +95,10 @@ class AsyncTetrad:
         *,
         idle: float | timedelta = 1800.0,
         absolute: float | timedelta = 43200.0,
+        max_size: int = 1_048_576,
     ) -> AsyncSessionStore:
         """A store of web sessions: see `AsyncSessionStore`."""
-        return AsyncSessionStore(self._wire, self._prefix, name, idle=idle, absolute=absolute)
+        return AsyncSessionStore(self._wire, self._prefix, name, idle=idle, absolute=absolute, max_size=max_size)
 
     def leaderboard(
         self,
