@@ -29,15 +29,14 @@ class AsyncLeaderboard:
     The first submission fixes the three options; opening the board with other ones raises `ConfigurationError` when
     it is used. A board has no time to live; `clear`, or removing its last member, leaves nothing behind.
 
-    Every method is one round trip, and atomic. Writes are never sent twice: a `ServerUnavailable` or `ServerTimeout`
+    Every method is one round trip, and atomic; iterating takes one for every 500 rows. Writes are never sent twice: a `ServerUnavailable` or `ServerTimeout`
     leaves open whether a submission arrived, and submitting again is harmless unless *keep* is ``"sum"``.
 
     >>> async with AsyncTetrad("embedded:?memory") as t:
     ...     board = t.leaderboard("arcade", ranking="competition")
-    ...     await board.submit("ada", 300)
-    ...     await board.submit("bob", 300)
-    ...     (await board.submit("eve", 120)).rank
-    3
+    ...     ranks = [(await board.submit(*score)).rank for score in (("ada", 300), ("bob", 300), ("eve", 120))]
+    ...     print(ranks, await board.rank("bob"))
+    [1, 1, 3] Entry(member='bob', score=300.0, rank=1, info=None)
     """
 
     def __init__(
@@ -64,8 +63,8 @@ class AsyncLeaderboard:
     async def submit(self, member: str | bytes, score: float, *, info: Any = None) -> Placement:
         """Enter a score and return where that puts *member*, and where it was before.
 
-        *info* is any JSON-like value of up to 64 KiB when encoded, stored with the member and returned in every
-        `Entry`. It is stored when the submission counts: with ``keep="best"`` only for a newcomer or a better score,
+        *info* is a JSON-like value (dates, decimals and sets may be in it) of up to 64 KiB when encoded, stored with
+        the member and returned in its `Entry`. It is stored when the submission counts: with ``keep="best"`` only for a newcomer or a better score,
         so it always describes that score. ``None`` leaves what is stored as it is.
 
         >>> await board.submit("ada", 300, info={"level": 7})
@@ -76,6 +75,7 @@ class AsyncLeaderboard:
     async def rank(self, member: str | bytes) -> Entry | None:
         """The member's score, rank and info; ``None`` when it is not on the board.
 
+        >>> placement = await board.submit("ada", 300, info={"level": 7})
         >>> await board.rank("ada")
         Entry(member='ada', score=300.0, rank=1, info={'level': 7})
         """
@@ -84,6 +84,7 @@ class AsyncLeaderboard:
     async def rank_of(self, score: float) -> int:
         """The rank that a new member with *score* would have now.
 
+        >>> placement = await board.submit("ada", 300)
         >>> await board.rank_of(299)
         2
         """
@@ -92,8 +93,9 @@ class AsyncLeaderboard:
     async def top(self, n: int = 10, offset: int = 0) -> list[Entry]:
         """The best *n* (1 to 10,000), after skipping *offset*; fewer where the board ends.
 
+        >>> ranks = [(await board.submit(*score)).rank for score in (("ada", 300), ("bob", 120))]
         >>> [entry.member for entry in await board.top(3)]
-        ['ada']
+        ['ada', 'bob']
         """
         return await self._wire.send(self._board.top(n, offset))
 
@@ -110,8 +112,9 @@ class AsyncLeaderboard:
 
         The list is cut off at the ends of the board, not shifted: the best member gets only those behind it.
 
-        >>> [entry.rank for entry in await board.around("ada", 2)]
-        [1]
+        >>> ranks = [(await board.submit(*score)).rank for score in (("ada", 300), ("bob", 120))]
+        >>> [entry.member for entry in await board.around("bob", 2)]
+        ['ada', 'bob']
         """
         return await self._wire.send(self._board.around(member, radius))
 
@@ -119,13 +122,14 @@ class AsyncLeaderboard:
         """How many members are on the board.
 
         >>> await board.count()
-        1
+        0
         """
         return await self._wire.send(self._board.count())
 
     async def remove(self, member: str | bytes) -> bool:
         """Take *member* off the board with its info; return whether it was there.
 
+        >>> placement = await board.submit("ada", 300)
         >>> await board.remove("ada"), await board.remove("ada")
         (True, False)
         """
@@ -142,13 +146,15 @@ class AsyncLeaderboard:
         return await self._wire.send(self._board.clear())
 
     async def __aiter__(self) -> AsyncIterator[Entry]:
-        """All entries in rank order, one round trip for every 500.
+        """All entries in rank order, in batches: however large the board is, the server is never busy for long.
 
         A member that is on the board all the while, with the same score, is seen exactly once; one whose score
         changes meanwhile may be seen twice or not at all.
 
+        >>> placement = await board.submit("ada", 300)
         >>> async for entry in board:
         ...     print(entry.rank, entry.member)
+        1 ada
         """
         after: Cursor | None = None
         while True:
