@@ -1,9 +1,13 @@
-#!/usr/bin/env python3
-"""Generate the blocking flavour from the async one: ``_async/`` is written by hand, ``_sync/`` comes from here.
+"""Generate the blocking twin of every async module: ``_async/`` is written, ``_sync/`` is generated.
 
-Works on the text, by words, so that names in docstrings change along with the code; then ruff drops the imports
-that are not needed any more and formats. ``--check`` compares whole files, and fails for a file in ``_sync/`` that
-neither is generated nor stands in `HAND_WRITTEN`. Every rule has to be used by some file, or it is an error.
+    python tools/unasync.py            write what has changed
+    python tools/unasync.py --check    change nothing; fail unless every file is what it would be
+
+A file is rewritten by words (`WORDS`), by phrases of its texts (`PHRASES`) and by a few rules (``await``,
+``async with``, ``AsyncX``, ``Awaitable[X]``), in code, docstrings and comments alike; ruff then formats it.
+The result must be free of anything async, or the file is refused: what a rewriting of words cannot
+express is a twin written by hand, listed in `TWINS` with the reason. Every word, phrase and twin listed
+must be in use, and every file in a ``_sync`` directory must be generated or listed.
 """
 
 from __future__ import annotations
@@ -13,101 +17,222 @@ import ast
 import re
 import subprocess
 import sys
-import sysconfig
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parent.parent
 
-PAIRS = [("src/tetrad/_async", "src/tetrad/_sync"), ("tests/_async", "tests/_sync")]
+PACKAGES = ("src/tetrad", "tests")  # each with an _async and a _sync
 
-HAND_WRITTEN = {
-    "src/tetrad/_sync/renewal.py": "a thread and an event have other rules than a task",
-    "tests/_sync/conftest.py": "fixtures are awaited by the framework, not by us",
-    "tests/_sync/together.py": "threads instead of tasks",
+# Written by hand on both sides, with the same names: path behind _async/ and _sync/, and why.
+TWINS = {
+    "src/tetrad/renewal.py": "a thread and a condition have other rules than a task",
+    "tests/conftest.py": "the fixture opens the flavour's own client",
+    "tests/together.py": "running beside the test is a task here and a thread there",
 }
 
-RULES: list[tuple[str, str]] = [
-    (r"\(await ([\w.]+\([^()]*\))\)", r"\1"),
-    (r"\bawait\s+", ""),
-    (r"\basync (def|with|for)\b", r"\1"),
-    (r"\bAwaitable\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", r"\1"),
-    (r"\bAsync(?=[A-Z])", ""),
-    (r"\b__a(enter|exit|iter|next)__", r"__\1__"),
-    (r"\baclose\b", "close"),
-    (r"\barun\b", "run"),
-    (r"\b_async\b", "_sync"),
-    (r"\bwire_async\b", "wire_sync"),
-    (r"\bfor asyncio\b", "for threads"),
-    (r"\btasks and event loops\b", "threads"),
-    (r"\brenewal task\b", "renewal thread"),
-]
+WORDS = {
+    "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
+    "__aiter__": "__iter__",
+    "_async": "_sync",
+    "aclose": "close",
+    "arun": "run",
+    "wire_async": "wire_sync",
+}
 
-HEADER = "# Generated from {source} by tools/unasync.py: edit that file, then run `make sync`.\n"
+# Texts that would be wrong about the blocking flavour.
+PHRASES = {
+    "between tasks and event loops": "between threads",
+    "for asyncio": "for threads",
+    "from the renewal task": "from the renewal thread",
+}
 
-
-def translate(source: str, used: set[str]) -> str:
-    """*source* without the async, by every rule that applies."""
-    for pattern, replacement in RULES:
-        source, count = re.subn(pattern, replacement, source)
-        if count:
-            used.add(pattern)
-    return source
-
-
-def ruff(*arguments: str, code: str) -> str:
-    """*code* through ruff."""
-    beside = Path(sysconfig.get_path("scripts")) / "ruff"
-    command = [str(beside) if beside.exists() else "ruff", *arguments, "-"]
-    return subprocess.run(command, input=code, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+_ARTICLE = re.compile(r"\b([Aa])n (`*)(Async(?=[A-Z])|async (?=with|for|def))(\w)")
+_ASYNC = re.compile(r"\basync (?=(?:with|for|def)\b)")
+_CLASS = re.compile(r"\b(_?)Async(?=[A-Z])")
+_GROUP = re.compile(r"(?<![\w)\]])\((?=await )")
+_AWAIT = re.compile(r"\bawait\s+")
+_LEFT_OVER = re.compile(
+    r"^_?Async[A-Z]|^async|async$|^a(?:iter|next|nyio)$|^__a\w+__$|^(?:Awaitable|Coroutine)$|^StopAsync"
+)
 
 
-def generate(path: Path, used: set[str]) -> str:
-    """The blocking twin of the async module at *path*."""
-    code = translate(path.read_text(encoding="utf-8"), used)
-    if not code.strip():
-        return code
-    for node in ast.walk(ast.parse(code, str(path))):
-        names = [alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)]
-        if isinstance(node, (ast.AsyncFunctionDef, ast.AsyncWith, ast.AsyncFor, ast.Await)) or "asyncio" in names:
-            raise SystemExit(f"{path.relative_to(ROOT)}:{node.lineno}: still async after translation")  # type: ignore[attr-defined]
-    code = HEADER.format(source=path.relative_to(ROOT).as_posix()) + code
-    code = ruff("check", "--quiet", "--fix-only", "--select", "F401,I", "--stdin-filename", "generated.py", code=code)
-    return ruff("format", "--quiet", "--stdin-filename", "generated.py", code=code)
+class Refused(Exception):
+    """A file that cannot be generated, or should not be there."""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the files differ")
-    check = parser.parse_args().check
-    used: set[str] = set()
+def convert(source: str, origin: str) -> str:
+    """The blocking twin of *source*, unformatted; raises `Refused` when something async would be left."""
+    text = source
+    for phrase, instead in PHRASES.items():
+        text = text.replace(phrase, instead)
+    text = _without_awaitables(text)
+    text = _ARTICLE.sub(_article, text)
+    text = _without_groups(text)
+    text = _AWAIT.sub("", text)
+    text = _ASYNC.sub("", text)
+    text = _CLASS.sub(r"\1", text)
+    text = _WORD.sub(lambda match: WORDS[match[0]], text)
+    left = sorted(set(_left_over(text, origin)))
+    if left:
+        raise Refused(f"{origin}: {', '.join(left)} cannot be made blocking; see {Path(__file__).name}")
+    return (
+        f"# Generated from {origin} by tools/unasync.py: edit that file, then run `make sync`.\n{text}" if text else ""
+    )
+
+
+_WORD = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, sorted(WORDS, key=len, reverse=True))) + r")(?!\w)")
+
+
+def _article(match: re.Match[str]) -> str:
+    """ "An ``async with``" is "a ``with``", but "an `AsyncEntry`" is "an `Entry`"."""
+    n = "n" if match[4] in "AEIOaeio" else ""
+    return f"{match[1]}{n} {match[2]}{match[3]}{match[4]}"
+
+
+def _without_awaitables(text: str) -> str:
+    """``Awaitable[X]`` and ``Coroutine[Any, Any, X]`` are ``X``."""
+    for opening in ("Awaitable[", "Coroutine[Any, Any, "):
+        while (at := text.find(opening)) >= 0:
+            end = _closing(text, at + opening.index("["))
+            text = text[:at] + text[at + len(opening) : end] + text[end + 1 :]
+    return text
+
+
+def _without_groups(text: str) -> str:
+    """``(await x()).y`` is ``x().y``: the brackets were there for the await."""
+    at = 0
+    while match := _GROUP.search(text, at):
+        start, at = match.start(), match.end()
+        end = _closing(text, start)
+        inner = text[at:end]
+        try:
+            alone = isinstance(ast.parse(f"({inner})", mode="eval").body, ast.Await)
+        except SyntaxError:
+            continue  # part of a text
+        if alone:
+            text = text[:start] + inner + text[end + 1 :]
+            at = start
+    return text
+
+
+def _closing(text: str, at: int) -> int:
+    """Where the bracket that opens at *at* is closed. Brackets in strings are rare, and the parser would notice."""
+    depth = 0
+    for i in range(at, len(text)):
+        depth += (text[i] in "([{") - (text[i] in ")]}")
+        if depth == 0:
+            return i
+    raise Refused(f"a bracket is never closed: {text[at : at + 40]!r}")
+
+
+def _left_over(text: str, origin: str) -> Iterator[str]:
+    """Names and constructs of *text* that have no place in a blocking module; unused imports ruff removes."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as exc:
+        raise Refused(f"{origin}: the blocking twin does not parse: {exc}") from exc
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AsyncFunctionDef | ast.AsyncWith | ast.AsyncFor | ast.Await):
+            yield type(node).__name__
+        names = {
+            ast.Name: "id",
+            ast.Attribute: "attr",
+            ast.ImportFrom: "module",
+            ast.FunctionDef: "name",
+            ast.ClassDef: "name",
+            ast.arg: "arg",
+        }
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found = [alias.name for alias in node.names if alias.name not in ("Awaitable", "Coroutine")]
+        else:
+            found = []
+        found.append(getattr(node, names.get(type(node), ""), None) or "")
+        for part in ".".join(found).split("."):
+            if _LEFT_OVER.search(part):
+                yield part
+
+
+def plan(root: Path) -> dict[Path, Path]:
+    """Which file each generated file comes from; raises `Refused` for what is in a ``_sync`` without being listed."""
+    pairs: dict[Path, Path] = {}
     wrong: list[str] = []
-    for source_name, target_name in PAIRS:
-        source, target = ROOT / source_name, ROOT / target_name
-        expected: set[Path] = set()
-        for path in sorted(source.rglob("*.py")):
-            twin = target / path.relative_to(source)
-            expected.add(twin)
-            if twin.relative_to(ROOT).as_posix() in HAND_WRITTEN:
-                continue
-            code = generate(path, used)
-            if not twin.exists() or twin.read_text(encoding="utf-8") != code:
-                wrong.append(f"{twin.relative_to(ROOT)} differs from what {path.relative_to(ROOT)} gives")
-                if not check:
-                    twin.parent.mkdir(parents=True, exist_ok=True)
-                    twin.write_text(code, encoding="utf-8")
-        strangers = sorted(set(target.rglob("*.py")) - expected)
-        if strangers:
-            names = ", ".join(str(path.relative_to(ROOT)) for path in strangers)
-            raise SystemExit(f"no async source: {names}; remove them or list them in HAND_WRITTEN")
-    for name in HAND_WRITTEN:
-        if not (ROOT / name).exists():
-            raise SystemExit(f"{name} is listed as hand-written but not there")
-    for pattern, _ in RULES:
-        if pattern not in used:
-            raise SystemExit(f"rule {pattern!r} applies nowhere: remove it")
-    for line in wrong:
-        print(line if check else f"wrote {line.partition(' ')[0]}")
-    return 1 if check and wrong else 0
+    for package in PACKAGES:
+        written, generated = root / package / "_async", root / package / "_sync"
+        for source in sorted(written.rglob("*.py")):
+            if f"{package}/{source.relative_to(written)}" not in TWINS:
+                pairs[generated / source.relative_to(written)] = source
+        for target in sorted(generated.rglob("*")):
+            twin = f"{package}/{target.relative_to(generated)}"
+            if target.is_file() and "__pycache__" not in target.parts and target not in pairs and twin not in TWINS:
+                wrong.append(f"{target.relative_to(root)} has no source in _async and is no listed twin: remove it")
+    for twin in TWINS:
+        package, _, name = twin.rpartition("/")
+        for flavour in ("_async", "_sync"):
+            if not (root / package / flavour / name).is_file():
+                wrong.append(f"{package}/{flavour}/{name} is listed as a twin and does not exist")
+    if wrong:
+        raise Refused("\n".join(wrong))
+    return pairs
+
+
+def generate(root: Path = ROOT) -> dict[Path, str]:
+    """The text of every generated file, formatted. Raises `Refused` with all complaints at once."""
+    pairs = plan(root)
+    sources = {source: source.read_text(encoding="utf-8") for source in pairs.values()}
+    texts: dict[Path, str] = {}
+    wrong: list[str] = []
+    for target, source in pairs.items():
+        try:
+            texts[target] = convert(sources[source], source.relative_to(root).as_posix())
+        except Refused as exc:
+            wrong.append(str(exc))
+    everything = "\n".join(sources.values())
+    wrong += [
+        f"no async module has the word {word!r}: remove it"
+        for word in WORDS
+        if not re.search(rf"\b{word}\b", everything)
+    ]
+    wrong += [f"no async module has the phrase {text!r}: remove it" for text in PHRASES if text not in everything]
+    if wrong:
+        raise Refused("\n".join(wrong))
+    return formatted(texts, root)
+
+
+def formatted(texts: dict[Path, str], root: Path) -> dict[Path, str]:
+    """*texts* as ruff formats them: names sort and lines break differently without their ``Async`` and ``await``."""
+    with tempfile.TemporaryDirectory() as directory:
+        copies = {target: Path(directory, target.relative_to(root)) for target in texts}
+        for target, copy in copies.items():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(texts[target], encoding="utf-8")
+        ruff = [sys.executable, "-m", "ruff"]
+        config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache", "--quiet", directory]
+        subprocess.run([*ruff, "check", "--select", "F401,I001", "--fix", *config], check=True)
+        subprocess.run([*ruff, "format", *config], check=True)
+        return {target: copy.read_text(encoding="utf-8") for target, copy in copies.items()}
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; fail unless everything is up to date")
+    check = parser.parse_args(arguments).check
+    try:
+        texts = generate(root)
+    except Refused as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    stale = [t for t, text in texts.items() if not t.is_file() or t.read_bytes() != text.encode()]
+    for target in stale:
+        if check:
+            print(f"{target.relative_to(root)} is not what its source gives: run make sync", file=sys.stderr)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(texts[target], encoding="utf-8")
+            print(f"wrote {target.relative_to(root)}")
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from types import TracebackType
 from typing import Literal
 
 from tetrad._sync.limiter import Limiter
-from tetrad._sync.lock import Lock
-from tetrad._sync.session import SessionStore
 
 from tetrad._core import settings
 from tetrad._core.doors import Door
@@ -20,7 +18,9 @@ from tetrad._core.wire_sync import Wire
 from tetrad._ops.info import server_info
 from tetrad._ops.lock import release_all
 from tetrad._sync.board import Leaderboard
+from tetrad._sync.lock import Lock
 from tetrad._sync.renewal import Renewal
+from tetrad._sync.session import SessionStore
 from tetrad.types import Limit, ServerInfo
 
 
@@ -97,9 +97,10 @@ class Tetrad:
         *,
         idle: float | timedelta = 1800.0,
         absolute: float | timedelta = 43200.0,
+        max_size: int = 1_048_576,
     ) -> SessionStore:
         """A store of web sessions: see `SessionStore`."""
-        return SessionStore(self._wire, self._prefix, name, idle=idle, absolute=absolute)
+        return SessionStore(self._wire, self._prefix, name, idle=idle, absolute=absolute, max_size=max_size)
 
     def leaderboard(
         self,
