@@ -101,18 +101,22 @@ async def reached(t: AsyncTetrad, name: str, count: int) -> bool:
 
 async def test_waiting_does_not_poll(t: AsyncTetrad, name: str) -> None:
     """While twenty wait, the server hears nothing from them."""
+
+    async def wait() -> int:
+        async with t.lock(name).hold(timeout=20) as lease:
+            return lease.fence
+
     async with t.lock(name):
-        running = [start(t.lock(name).acquire, timeout=20) for _ in range(20)]
+        running = [start(wait) for _ in range(20)]
         await eventually(lambda: reached(t, name, 20))
         before = await calls(t)
         until = time.monotonic() + 0.5
         await eventually(lambda: time.monotonic() > until)
         after = await calls(t)
-    for one in running:
-        lease = await one.result()
-        await lease.release()
+    served = [await one.result() for one in running]
 
     assert after - before == 0
+    assert len(set(served)) == 20
 
 
 async def calls(t: AsyncTetrad) -> int:

@@ -102,18 +102,22 @@ def reached(t: Tetrad, name: str, count: int) -> bool:
 
 def test_waiting_does_not_poll(t: Tetrad, name: str) -> None:
     """While twenty wait, the server hears nothing from them."""
+
+    def wait() -> int:
+        with t.lock(name).hold(timeout=20) as lease:
+            return lease.fence
+
     with t.lock(name):
-        running = [start(t.lock(name).acquire, timeout=20) for _ in range(20)]
+        running = [start(wait) for _ in range(20)]
         eventually(lambda: reached(t, name, 20))
         before = calls(t)
         until = time.monotonic() + 0.5
         eventually(lambda: time.monotonic() > until)
         after = calls(t)
-    for one in running:
-        lease = one.result()
-        lease.release()
+    served = [one.result() for one in running]
 
     assert after - before == 0
+    assert len(set(served)) == 20
 
 
 def calls(t: Tetrad) -> int:

@@ -78,15 +78,17 @@ class Book:
 
     def __init__(self) -> None:
         self._tenures: dict[str, Tenure] = {}
+        self._changing = threading.Lock()  # next_at must not miss a tenure that is entered meanwhile
         self.next_at = float("inf")  # no tenure wants anything before
 
     def add(self, tenure: Tenure) -> bool:
         """Enter *tenure*; return whether it wants something sooner than any other did."""
-        self._tenures[tenure.token] = tenure
-        if tenure.renew_at < self.next_at:
-            self.next_at = tenure.renew_at
-            return True
-        return False
+        with self._changing:
+            self._tenures[tenure.token] = tenure
+            if tenure.renew_at < self.next_at:
+                self.next_at = tenure.renew_at
+                return True
+            return False
 
     def remove(self, tenure: Tenure) -> None:
         self._tenures.pop(tenure.token, None)
@@ -102,17 +104,22 @@ class Book:
 
         Whatever falls due soon comes along, so that leases taken together are renewed together.
         """
+        lapsed: list[Tenure] = []
         due: list[Tenure] = []
         next_at = float("inf")
-        for tenure in self.all():
-            if tenure.is_lost(now) or tenure.state == "released":
-                self.remove(tenure)
-            elif tenure.renew and tenure.renew_at - 0.2 * tenure.ttl / RENEWALS_PER_TTL <= now:
-                due.append(tenure)
-            else:
-                next_at = min(next_at, tenure.renew_at, tenure.valid_until)
-        if not any(tenure.renew_at <= now for tenure in due):
-            next_at = min([next_at, *(tenure.renew_at for tenure in due)])
-            due = []
-        self.next_at = next_at
+        with self._changing:
+            for tenure in self.all():
+                if tenure.state != "held" or now >= tenure.valid_until:
+                    lapsed.append(tenure)
+                elif tenure.renew and tenure.renew_at - 0.2 * tenure.ttl / RENEWALS_PER_TTL <= now:
+                    due.append(tenure)
+                else:
+                    next_at = min(next_at, tenure.renew_at, tenure.valid_until)
+            if not any(tenure.renew_at <= now for tenure in due):
+                next_at = min([next_at, *(tenure.renew_at for tenure in due)])
+                due = []
+            self.next_at = next_at
+        for tenure in lapsed:  # outside the lock: this calls the caller's functions
+            tenure.is_lost(now)
+            self.remove(tenure)
         return due

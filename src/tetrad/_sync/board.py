@@ -30,15 +30,14 @@ class Leaderboard:
     The first submission fixes the three options; opening the board with other ones raises `ConfigurationError` when
     it is used. A board has no time to live; `clear`, or removing its last member, leaves nothing behind.
 
-    Every method is one round trip, and atomic. Writes are never sent twice: a `ServerUnavailable` or `ServerTimeout`
+    Every method is one round trip, and atomic; iterating takes one for every 500 rows. Writes are never sent twice: a `ServerUnavailable` or `ServerTimeout`
     leaves open whether a submission arrived, and submitting again is harmless unless *keep* is ``"sum"``.
 
     >>> with Tetrad("embedded:?memory") as t:
     ...     board = t.leaderboard("arcade", ranking="competition")
-    ...     board.submit("ada", 300)
-    ...     board.submit("bob", 300)
-    ...     board.submit("eve", 120).rank
-    3
+    ...     ranks = [board.submit(*score).rank for score in (("ada", 300), ("bob", 300), ("eve", 120))]
+    ...     print(ranks, board.rank("bob"))
+    [1, 1, 3] Entry(member='bob', score=300.0, rank=1, info=None)
     """
 
     def __init__(
@@ -65,8 +64,8 @@ class Leaderboard:
     def submit(self, member: str | bytes, score: float, *, info: Any = None) -> Placement:
         """Enter a score and return where that puts *member*, and where it was before.
 
-        *info* is any JSON-like value of up to 64 KiB when encoded, stored with the member and returned in every
-        `Entry`. It is stored when the submission counts: with ``keep="best"`` only for a newcomer or a better score,
+        *info* is a JSON-like value (dates, decimals and sets may be in it) of up to 64 KiB when encoded, stored with
+        the member and returned in its `Entry`. It is stored when the submission counts: with ``keep="best"`` only for a newcomer or a better score,
         so it always describes that score. ``None`` leaves what is stored as it is.
 
         >>> board.submit("ada", 300, info={"level": 7})
@@ -77,6 +76,7 @@ class Leaderboard:
     def rank(self, member: str | bytes) -> Entry | None:
         """The member's score, rank and info; ``None`` when it is not on the board.
 
+        >>> placement = board.submit("ada", 300, info={"level": 7})
         >>> board.rank("ada")
         Entry(member='ada', score=300.0, rank=1, info={'level': 7})
         """
@@ -85,6 +85,7 @@ class Leaderboard:
     def rank_of(self, score: float) -> int:
         """The rank that a new member with *score* would have now.
 
+        >>> placement = board.submit("ada", 300)
         >>> board.rank_of(299)
         2
         """
@@ -93,8 +94,9 @@ class Leaderboard:
     def top(self, n: int = 10, offset: int = 0) -> list[Entry]:
         """The best *n* (1 to 10,000), after skipping *offset*; fewer where the board ends.
 
+        >>> ranks = [board.submit(*score).rank for score in (("ada", 300), ("bob", 120))]
         >>> [entry.member for entry in board.top(3)]
-        ['ada']
+        ['ada', 'bob']
         """
         return self._wire.send(self._board.top(n, offset))
 
@@ -111,8 +113,9 @@ class Leaderboard:
 
         The list is cut off at the ends of the board, not shifted: the best member gets only those behind it.
 
-        >>> [entry.rank for entry in board.around("ada", 2)]
-        [1]
+        >>> ranks = [board.submit(*score).rank for score in (("ada", 300), ("bob", 120))]
+        >>> [entry.member for entry in board.around("bob", 2)]
+        ['ada', 'bob']
         """
         return self._wire.send(self._board.around(member, radius))
 
@@ -120,13 +123,14 @@ class Leaderboard:
         """How many members are on the board.
 
         >>> board.count()
-        1
+        0
         """
         return self._wire.send(self._board.count())
 
     def remove(self, member: str | bytes) -> bool:
         """Take *member* off the board with its info; return whether it was there.
 
+        >>> placement = board.submit("ada", 300)
         >>> board.remove("ada"), board.remove("ada")
         (True, False)
         """
@@ -143,13 +147,15 @@ class Leaderboard:
         return self._wire.send(self._board.clear())
 
     def __iter__(self) -> Iterator[Entry]:
-        """All entries in rank order, one round trip for every 500.
+        """All entries in rank order, in batches: however large the board is, the server is never busy for long.
 
         A member that is on the board all the while, with the same score, is seen exactly once; one whose score
         changes meanwhile may be seen twice or not at all.
 
+        >>> placement = board.submit("ada", 300)
         >>> for entry in board:
         ...     print(entry.rank, entry.member)
+        1 ada
         """
         after: Cursor | None = None
         while True:

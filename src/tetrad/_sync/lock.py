@@ -96,7 +96,7 @@ class Lease:
 
 
 class Hold:
-    """An ``with`` block, or a decorator, that holds a lock; from `Lock.hold`."""
+    """What ``with`` enters, or a decorator applies, to hold a lock; from `Lock.hold`."""
 
     def __init__(self, lock: Lock, timeout: float | None) -> None:
         self._lock = lock
@@ -203,7 +203,7 @@ class Lock:
     def hold(self, *, timeout: float | timedelta | None = None) -> Hold:
         """For ``with``, or as a decorator: acquire within *timeout* or raise `LockTimeout`, and release.
 
-        If the lease is lost meanwhile, the body is cancelled and the block raises `LeaseLost`.
+        If the lease is lost meanwhile, the block raises `LeaseLost` at its end; an async body is cancelled at once.
         """
         return Hold(self, ops.check_timeout(timeout))
 
