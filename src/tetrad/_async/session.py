@@ -143,7 +143,7 @@ class AsyncSessionStore:
         return None if stored is None else AsyncSession(self._wire, self._store, stored, False, asked_at)
 
     async def list(self, user: str) -> list[SessionInfo]:
-        """The live sessions of *user*, the newest first. Their ids are good for `destroy` and *keep*, not for `load`."""
+        """The live sessions of *user*, newest first. Their ids are good for `destroy` and *keep*, not for `load`."""
         return await arun(ops.list_sessions(self._store, user), self._wire)
 
     async def destroy(self, id: str | None) -> bool:

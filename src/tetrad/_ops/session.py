@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from tetrad._core.call import Arg, Aside, Call, Flow, Interrupted, Pause
-from tetrad._core.scripts import Script, load as load_script
+from tetrad._core.scripts import Script
+from tetrad._core.scripts import load as load_script
 from tetrad._core.settings import seconds
 from tetrad._ops.session_keys import Place, Store, listed_id
 from tetrad._ops.session_state import (
