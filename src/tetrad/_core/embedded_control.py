@@ -66,6 +66,8 @@ def down(directory: Path) -> bool:
     pid = files.supervisor(directory)
     if pid is None:
         return False
+    if not files.same_namespace(directory):
+        raise ServerUnavailable(f"the embedded server in {directory} belongs to another container; stop it from there")
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + STOP_SECONDS

@@ -141,7 +141,7 @@ def _lockable(path: Path, exclusive: bool) -> bool:
     with _guard:  # no child may inherit even this
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
         try:
             return try_lock(fd, exclusive=exclusive)
@@ -162,6 +162,15 @@ def supervisor(directory: Path) -> int | None:
     """The process id of the supervisor of *directory*, or ``None`` when no server is kept there."""
     words = holder(directory / "supervisor.pid")
     return int(words[0]) if words else None
+
+
+def same_namespace(directory: Path) -> bool:
+    """Whether the supervisor's process id means the same process here: containers may share a directory."""
+    try:
+        ours = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        ours = "-"
+    return holder(directory / "supervisor.pid")[1:2] == [ours]
 
 
 def running_durability(directory: Path) -> str | None:

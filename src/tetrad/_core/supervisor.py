@@ -16,8 +16,6 @@ PR_SET_PDEATHSIG on Linux; elsewhere our successor ends it by ``server.pid``. No
 the last one, with its children, let go of ``server.pid``: two would destroy the data. The first answer
 goes to standard output, for the process that started us: ``ready``, or an error's kind and text.
 """
-# pathlib would be half of what this process has to import.
-# ruff: noqa: PTH105, PTH106, PTH108, PTH109, PTH110, PTH115, PTH118, PTH123, PTH202, PTH208
 
 from __future__ import annotations
 
@@ -212,14 +210,11 @@ class Server:
         with open(LOG, "rb") as stream:
             stream.seek(offset)
             text = stream.read()[-4000:].decode(errors="replace").strip()
-        version = "a newer server"
-        if os.path.exists("version"):
-            with open("version") as stream:
-                version = f"a newer server ({stream.read(100).strip()})"
-        if "Can't handle RDB format version" in text:
+        if writer := self._newer_writer(text):
             return Failed(
                 "configuration",
-                f"{os.getcwd()} was written by {version} than {self.binary}; use that server or another directory",
+                f"{os.getcwd()} was written by {writer}, which {self.binary} cannot read; "
+                "use that server again, or another directory",
             )
         status = self.status or 0
         how = f"exit status {status}" if status >= 0 else f"signal {-status}"
@@ -228,6 +223,24 @@ class Server:
             return Failed("unavailable", f"no space left on the disk of {os.getcwd()}: the server cannot start")
         tail = "\n  ".join(text.splitlines()[-6:]) or "(empty)"
         return Failed("unavailable", f"{self.binary} did not start in {os.getcwd()} ({how}). Its log:\n  {tail}")
+
+    def _newer_writer(self, text: str) -> str | None:
+        """The server that wrote the files, if it is newer than ours, or another product."""
+        if os.path.exists("version"):
+            with open("version") as stream:
+                writer = stream.read(100).split()
+            import shlex
+
+            with os.popen(f"{shlex.quote(self.binary)} --version") as stream:
+                ours = stream.read().replace(" server v=", " ").split()
+            if len(writer) == 2 and len(ours) > 1 and ours[0] in ("Valkey", "Redis"):
+                if writer[0] != ours[0]:
+                    return " ".join(writer)
+                if [int(n) for n in writer[1].split(".")] > [int(n) for n in ours[1].split(".")]:
+                    return f"the newer {' '.join(writer)}"
+        if "Can't handle RDB format version" in text:
+            return "a newer server"
+        return None
 
     def _convert(self, wanted: dict[str, str]) -> None:
         """From a snapshot to AOF or back, so that no choice of durability ever hides what another one stored."""
@@ -359,7 +372,7 @@ class Supervisor:
         def wait() -> None:
             # An error: the directory is gone, or the kernel is out of locks. Look again after the grace.
             with contextlib.suppress(OSError):
-                fd = os.open("users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fd = os.open("users", os.O_RDWR | os.O_CLOEXEC)
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 os.close(fd)
             os.write(self.wake, b"u")

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
         return code
-    except TetradError as exc:
+    except (TetradError, OSError) as exc:
         print(f"tetrad: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
