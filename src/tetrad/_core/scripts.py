@@ -36,8 +36,8 @@ class Script:
         return f"Script({self.name!r})"
 
 
-def splice(text: str) -> str:
-    """Replace each ``-- @include name`` line by ``lua/include/name.lua``, once, nested ones too."""
+def splice(text: str, folder: Path = _LUA) -> str:
+    """Replace each ``-- @include name`` line by *folder*'s ``include/name.lua``, once, nested ones too."""
     seen: set[str] = set()
 
     def include(match: re.Match[str]) -> str:
@@ -45,7 +45,7 @@ def splice(text: str) -> str:
         if name in seen:
             return ""
         seen.add(name)
-        return _INCLUDE.sub(include, _read(f"include/{name}.lua"))
+        return _INCLUDE.sub(include, _read(f"include/{name}.lua", folder))
 
     return _INCLUDE.sub(include, text)
 
@@ -55,5 +55,5 @@ def load(name: str) -> Script:
     return Script(name, splice(_read(f"{name}.lua")))
 
 
-def _read(path: str) -> str:
-    return (_LUA / path).read_text(encoding="utf-8")
+def _read(path: str, folder: Path = _LUA) -> str:
+    return (folder / path).read_text(encoding="utf-8")
