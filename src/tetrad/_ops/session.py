@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from tetrad._core.call import Arg, Aside, Call, Flow, Interrupted, Pause
+from tetrad._core.keys import check_name
 from tetrad._core.scripts import Script
 from tetrad._core.scripts import load as load_script
 from tetrad._core.settings import seconds
@@ -131,6 +132,7 @@ def _save(place: Place, request: str, changes: Changes) -> Call[tuple[int, str]]
 
 def login(store: Store, session: SessionState, user: str) -> Flow[None]:
     """Move the session, with its unsaved changes, to a new id in the slot of *user*; the old id is dead."""
+    check_name(user, "user")
     old = session._stored
     place = store.mint(user)
     changes = session._changes()

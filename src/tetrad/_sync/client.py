@@ -8,8 +8,6 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Literal
 
-from tetrad._sync.limiter import Limiter
-
 from tetrad._core import settings
 from tetrad._core.doors import Door
 from tetrad._core.drive import run
@@ -18,6 +16,7 @@ from tetrad._core.wire_sync import Wire
 from tetrad._ops.info import server_info
 from tetrad._ops.lock import release_all
 from tetrad._sync.board import Leaderboard
+from tetrad._sync.limiter import Limiter
 from tetrad._sync.lock import Lock
 from tetrad._sync.renewal import Renewal
 from tetrad._sync.session import SessionStore

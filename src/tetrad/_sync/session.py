@@ -144,7 +144,7 @@ class SessionStore:
         return None if stored is None else Session(self._wire, self._store, stored, False, asked_at)
 
     def list(self, user: str) -> list[SessionInfo]:
-        """The live sessions of *user*, the newest first. Their ids are good for `destroy` and *keep*, not for `load`."""
+        """The live sessions of *user*, newest first. Their ids are good for `destroy` and *keep*, not for `load`."""
         return run(ops.list_sessions(self._store, user), self._wire)
 
     def destroy(self, id: str | None) -> bool:
