@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -70,7 +71,7 @@ def interrupts(stop: asyncio.Event) -> Iterator[None]:
 
 async def run(options: argparse.Namespace, directory: Path) -> int:
     """Start, play, stop, check, report. 0 when all invariants held."""
-    url = options.url or f"embedded:{directory / 'server'}"
+    url = options.url or f"embedded:{server(directory)}"
     prefix = f"arcade-{uuid.uuid4().hex[:8]}"  # nothing of an earlier run, nor of anybody else on that server
     environment = {"TETRAD_URL": url, "ARCADE_PREFIX": prefix, "ARCADE_LEDGER": str(directory / "ledger.sqlite")}
     record, stop = Record(), asyncio.Event()
@@ -79,7 +80,9 @@ async def run(options: argparse.Namespace, directory: Path) -> int:
         with listen(options.host, options.port) as listener:
             address = f"http://{options.host}:{listener.getsockname()[1]}"
             print(f"Arcade is at {address}", flush=True)
-            print(f"{options.workers} workers, {options.players} players, {info.server} {info.version} ({info.topology})")
+            print(
+                f"{options.workers} workers, {options.players} players, {info.server} {info.version} ({info.topology})"
+            )
             with interrupts(stop):
                 start = time.monotonic()
                 async with Workers(listener, options.workers, environment) as workers:
@@ -101,6 +104,11 @@ async def run(options: argparse.Namespace, directory: Path) -> int:
     if violated:
         print(f"demo: VIOLATED: {'; '.join(violated)}", file=sys.stderr)
     return 1 if violated else 0
+
+
+def server(directory: str | Path) -> str:
+    """Where the embedded server is when no other was named."""
+    return str(Path(directory) / "server")
 
 
 async def attend(
@@ -146,6 +154,9 @@ def main() -> int:
         except TetradError as error:
             print(f"demo: {error}", file=sys.stderr)
             return 2
+        finally:
+            if not options.url:  # the server would stop by itself a few seconds later; its directory goes now
+                subprocess.run([sys.executable, "-m", "tetrad", "down", server(directory)], capture_output=True)
 
 
 if __name__ == "__main__":

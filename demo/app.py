@@ -56,7 +56,7 @@ async def login(request: Request) -> Response:
         raise HTTPException(422, "A name has 1 to 20 printable characters.")
     session = await current(request) or await sessions.create({"spins": 0})
     await session.login(name)
-    return with_cookie(JSONResponse(await card(session)), session.id)
+    return with_cookie(JSONResponse(await card(session, name)), session.id)
 
 
 async def logout(request: Request) -> Response:
@@ -71,23 +71,23 @@ async def logout(request: Request) -> Response:
 
 async def me(request: Request) -> Response:
     """Who the server thinks you are, and where you stand."""
-    return JSONResponse(await card(await player(request)))
+    return JSONResponse(await card(*await player(request)))
 
 
 async def play(request: Request) -> Response:
     """One spin, if the player and the address are within their limits."""
-    session = await player(request)
+    session, name = await player(request)
     address = request.client.host if request.client else "unknown"
-    # Two keys, so two decisions; several limits on one key are decided together: limiter(name, "5/second", "100/minute").
+    # Two keys, so two decisions. Several limits on one key are decided together, in one.
     for scope, decision in (
-        ("player", await per_player.hit(session.user)),
+        ("player", await per_player.hit(name)),
         ("address", await per_address.hit(address)),
     ):
         if not decision:
             return refused(session, scope, decision)
     reels = [secrets.choice(REELS) for _ in range(3)]
     points = worth(reels)
-    placement = await board.submit(session.user, points)
+    placement = await board.submit(name, points)
     session["spins"] += 1
     await session.save()
     feed.hurry()
@@ -106,10 +106,10 @@ async def play(request: Request) -> Response:
 
 async def claim(request: Request) -> Response:
     """Claim the jackpot of a round. However many claim it, in whichever processes: one of them is paid."""
-    session = await player(request)
+    session, name = await player(request)
     number = (await body(request)).get("round")
     if type(number) is not int:
-        raise HTTPException(422, "Say which round you claim: {\"round\": 7}.")
+        raise HTTPException(422, 'Say which round you claim: {"round": 7}.')
     asked = time.monotonic()
     try:
         async with jackpot.hold(timeout=10) as lease:
@@ -118,7 +118,7 @@ async def claim(request: Request) -> Response:
             if won := state.round == number and state.opens_in <= 0:
                 await asyncio.sleep(PAYMENT_TAKES)
                 lease.check()
-                await ledger.pay(number, session.user, state.prize, lease.fence)
+                await ledger.pay(number, name, state.prize, lease.fence)
             left = time.monotonic()
     except LockTimeout:
         raise HTTPException(409, "Too many players at the door. Try the next round.") from None
@@ -165,12 +165,12 @@ async def current(request: Request) -> AsyncSession | None:
     return await sessions.load(id) if id else None
 
 
-async def player(request: Request) -> AsyncSession:
-    """The session of somebody who is logged in."""
+async def player(request: Request) -> tuple[AsyncSession, str]:
+    """The session of somebody who is logged in, and who that is."""
     session = await current(request)
     if session is None or session.user is None:
         raise HTTPException(401, "Log in first.")
-    return session
+    return session, session.user
 
 
 async def body(request: Request) -> dict[str, Any]:
@@ -187,9 +187,9 @@ def identity(session: AsyncSession) -> dict[str, Any]:
     return {"player": session.user, "spins": session["spins"], "worker": os.getpid()}
 
 
-async def card(session: AsyncSession) -> dict[str, Any]:
+async def card(session: AsyncSession, name: str) -> dict[str, Any]:
     """A player's place, with the neighbours."""
-    around = await board.around(session.user, 2)
+    around = await board.around(name, 2)
     return {**identity(session), "around": [row(entry) for entry in around], "jackpot": feed.jackpot()}
 
 

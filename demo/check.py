@@ -53,7 +53,7 @@ def verdicts(record: Record, payments: list[Payment], refusals: list[str], board
 
 
 def paid_once(record: Record, payments: list[Payment], refusals: list[str]) -> list[str]:
-    """Rounds are paid in order and once; who was told of a win was paid, with the fence of the lease, and vice versa."""
+    """Rounds are paid in order and once; who was told of a win was paid, with the lease's fence, and nobody else."""
     wrong = []
     for number, times in Counter(payment.round for payment in payments).items():
         if times > 1:
@@ -92,7 +92,9 @@ def exclusive(claims: Iterable[Claim]) -> list[str]:
             seconds = min(earlier.left, later.left) - later.acquired
             wrong.append(f"{earlier.player} and {later.player} both held the lock, for {seconds:.6f} s")
         if later.fence <= earlier.fence:
-            wrong.append(f"{later.player} held the lock after {earlier.player}, with fence {later.fence} <= {earlier.fence}")
+            wrong.append(
+                f"{later.player} held the lock after {earlier.player}, with fence {later.fence} <= {earlier.fence}"
+            )
     return wrong
 
 
@@ -157,7 +159,9 @@ def sessions_kept(record: Record) -> list[str]:
         if times > 1:
             wrong.append(f"the session id {session[:6]}... was given out {times} times")
     return wrong + [
-        f"{login.player} kept the same session id over a login" for login in record.logins if login.session == login.previous
+        f"{login.player} kept the same session id over a login"
+        for login in record.logins
+        if login.session == login.previous
     ]
 
 
@@ -185,7 +189,7 @@ def board_matches(record: Record, board: list[Entry]) -> list[str]:
         wrong.append("the ranks are not 1, 2, 3, ...")
     for above, below in zip(board, board[1:], strict=False):
         if below.score > above.score:
-            wrong.append(f"{below.member} with {below.score:g} is ranked below {above.member} with {above.score:g}")
+            wrong.append(f"{below.member!s} with {below.score:g} is ranked below {above.member!s} with {above.score:g}")
     return wrong
 
 

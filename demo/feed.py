@@ -67,13 +67,14 @@ class Feed:
         """The event stream of one page: the present state at once, then every change, and a sign of life."""
         sent = ""
         while not self._closed:
-            if self._message not in ("", sent):
+            if self._message != sent:
                 sent = self._message
                 yield sent
             else:
                 try:
                     async with asyncio.timeout(HEARTBEAT), self._changed:
-                        await self._changed.wait_for(lambda: self._closed or self._message != sent)
+                        while self._message == sent and not self._closed:
+                            await self._changed.wait()
                 except TimeoutError:
                     yield ": still here\n\n"
 

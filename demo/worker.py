@@ -25,7 +25,12 @@ class Worker(uvicorn.Server):
 async def serve(listener: socket.socket) -> None:
     """Serve until standard input ends."""
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_keep_alive=60, timeout_graceful_shutdown=5
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=5,
+        backlog=1,  # asyncio accepts so many at a time: whoever wakes first would take all, and the others none
     )
     server = Worker(config)
     reader = asyncio.StreamReader()
@@ -33,6 +38,7 @@ async def serve(listener: socket.socket) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    listener.listen(512)  # how many the kernel keeps waiting is another matter
     print("ready", flush=True)
     end = asyncio.create_task(reader.read())
     await asyncio.wait({serving, end}, return_when=asyncio.FIRST_COMPLETED)
