@@ -169,14 +169,9 @@ def check_companions(server: Server, name: str) -> None:
 def test_a_board_is_a_sorted_list(server: Server, url: str, order: str, ranking: str, keep: str) -> None:
     """Whatever is submitted, removed and asked for, in whatever order: the answers are those of the model."""
     with Tetrad(url) as tetrad:
-
-        class Machine(BoardMachine):
-            t = tetrad
-            options = {"order": order, "ranking": ranking, "keep": keep}
-
-        Machine.server = server
+        options = {"order": order, "ranking": ranking, "keep": keep}
         run_state_machine_as_test(
-            Machine,
+            type("Machine", (BoardMachine,), {"t": tetrad, "server": server, "options": options}),
             settings=settings(
                 max_examples=25,
                 stateful_step_count=40,
