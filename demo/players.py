@@ -256,6 +256,7 @@ async def play(base: str, count: int, record: Record, stop: asyncio.Event) -> No
         async with asyncio.TaskGroup() as group:
             for player in players:
                 group.create_task(player.run())
+            await stop.wait()
     finally:
         for spectator in spectators:
             spectator.cancel()

@@ -24,6 +24,12 @@ FLAGS = [
 ]  # fmt: skip
 
 
+def chromium() -> str | None:
+    """Where the browser is; ``None`` leaves it to Playwright."""
+    path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    return path if Path(path).exists() else None
+
+
 def main() -> None:
     """Run the demo, take the picture, stop the demo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,10 +45,7 @@ def main() -> None:
         assert demo.stdout is not None
         address = demo.stdout.readline().split()[-1]
         with sync_playwright() as playwright:
-            chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-            browser = playwright.chromium.launch(
-                executable_path=chromium if Path(chromium).exists() else None, args=FLAGS
-            )
+            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
             page = browser.new_page(
                 viewport={"width": options.width, "height": options.height or 640},
                 color_scheme="dark" if options.dark else "light",
@@ -51,7 +54,7 @@ def main() -> None:
             page.locator("#top tr").nth(9).wait_for(timeout=30_000)
             if not options.welcome:
                 play(page, options.refused)
-            page.screenshot(path=options.out, full_page=not options.height)
+            page.screenshot(path=options.out, full_page=not options.height, animations="disabled")
             browser.close()
     finally:
         demo.send_signal(signal.SIGINT)

@@ -10,7 +10,7 @@ let jackpot = null; // the jackpot at the last news, with `opensAt` on our own c
 let busy = false;
 let blockedUntil = 0; // no spin before that, by performance.now()
 let blockedFor = 0;
-let asking = 0; // when we last asked for our own place
+let asking = -2000; // when we last asked for our own place
 
 async function ask(path, content) {
   const start = performance.now();
@@ -106,6 +106,10 @@ $("spin").addEventListener("click", async () => {
   $("score").textContent = number.format(answer.score);
   $("rank").textContent = number.format(answer.rank);
   $("spins").textContent = number.format(answer.spins);
+  if (answer.rank > 10) {
+    asking = -2000;
+    findMe();
+  }
 });
 
 // Over the limit: the server says how long, the button counts it down.
@@ -176,19 +180,19 @@ function fill(row, { rank, player: name, score }) {
   row.cells[0].textContent = rank;
   row.cells[1].textContent = name;
   const text = number.format(score);
-  if (row.cells[2].textContent && row.cells[2].textContent !== text) {
-    row.classList.remove("fresh");
-    void row.offsetWidth; // restarts the animation
-    row.classList.add("fresh");
+  const cell = row.cells[2];
+  if (cell.textContent && cell.textContent !== text && !calm) {
+    const flash = getComputedStyle(row).getPropertyValue("--flash");
+    cell.animate([{ backgroundColor: flash }, {}], { duration: 900, easing: "ease-out" });
   }
-  row.cells[2].textContent = text;
+  cell.textContent = text;
   mark(row);
   return row;
 }
 
 function mark(row) {
   const mine = Boolean(player) && row.dataset.player === player;
-  row.className = [mine ? "me" : "", row.classList.contains("fresh") ? "fresh" : ""].join(" ").trim();
+  row.classList.toggle("me", mine);
   if (mine) row.setAttribute("aria-current", "true");
   else row.removeAttribute("aria-current");
   row.querySelector(".you")?.remove();
@@ -202,7 +206,7 @@ function mark(row) {
 function showBoard({ top, count, jackpot: news }) {
   const old = new Map([...$("top").rows].map((row) => [row.dataset.player, [row, row.offsetTop]]));
   const rows = top.map((entry) => fill(old.get(entry.player)?.[0] || makeRow(), entry));
-  $("top").replaceChildren(...rows);
+  if (rows.length !== old.size || rows.some((row, i) => row !== $("top").rows[i])) $("top").replaceChildren(...rows);
   for (const row of calm ? [] : rows) {
     const before = old.get(row.dataset.player)?.[1];
     const moved = before === undefined ? 0 : before - row.offsetTop;
