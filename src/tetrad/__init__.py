@@ -23,7 +23,7 @@ from tetrad.errors import (
     SessionTooLarge,
     TetradError,
 )
-from tetrad.types import Entry, Placement, ServerInfo, SessionInfo
+from tetrad.types import Decision, Entry, Holder, Limit, LimitState, Placement, ServerInfo, SessionInfo
 
 __version__ = "0.1.0"
 
@@ -31,8 +31,12 @@ __all__ = [
     "AsyncTetrad",
     "ConfigurationError",
     "DataError",
+    "Decision",
     "Entry",
+    "Holder",
     "LeaseLost",
+    "Limit",
+    "LimitState",
     "LockTimeout",
     "Placement",
     "RateLimited",
