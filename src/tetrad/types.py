@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Entry", "Holder", "Placement", "ServerInfo", "SessionInfo"]
+__all__ = ["Decision", "Entry", "Holder", "Limit", "LimitState", "Placement", "ServerInfo", "SessionInfo"]
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -17,7 +19,8 @@ class Value(msgspec.Struct, frozen=True):
 class ServerInfo(Value, frozen=True):
     """What a Tetrad is connected to.
 
-    ``server`` is ``"valkey"`` or ``"redis"``; ``persistence`` lists what is switched on (``"aof"``, ``"rdb"``).
+    ``server`` is ``"valkey"`` or ``"redis"``; ``persistence`` lists ``"aof"`` where it is switched on and ``"rdb"``
+    where a snapshot has been taken since the start.
     """
 
     server: str
@@ -34,6 +37,94 @@ class Holder(Value, frozen=True):
     fence: int
     expires_in: float
     waiters: int
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Limit:
+    """*count* permits every *per* seconds (or a timedelta), of which *burst* may be taken at once (default: *count*).
+
+    >>> Limit(100, per=60, burst=20)
+    Limit(100, per=60.0, burst=20)
+    """
+
+    count: int
+    per: float
+    burst: int
+
+    def __init__(self, count: int, *, per: float | timedelta, burst: int | None = None) -> None:
+        for what, number in (("count", count), ("burst", count if burst is None else burst)):
+            if type(number) is not int:
+                raise TypeError(f"the {what} of a limit must be an int, got {number!r:.80}")
+            if not 1 <= number < 2**53:
+                raise ValueError(f"the {what} of a limit must be from 1 to 2**53 - 1, got {number!r:.80}")
+        seconds = per.total_seconds() if isinstance(per, timedelta) else per
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"per must be a number of seconds or a timedelta, got {per!r:.80}")
+        if not 1e-6 <= seconds <= 1e9:
+            raise ValueError(f"per must be from a millionth of a second to 1e9 seconds, got {per!r:.80}")
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "per", float(seconds))
+        object.__setattr__(self, "burst", count if burst is None else burst)
+
+    def __repr__(self) -> str:
+        return f"Limit({self.count}, per={self.per}, burst={self.burst})"
+
+    def __str__(self) -> str:
+        """The limit as text that a limiter takes.
+
+        >>> str(Limit(100, per=60)), str(Limit(10, per=1, burst=50))
+        ('100/60s', '10/1s; burst=50')
+        """
+        burst = "" if self.burst == self.count else f"; burst={self.burst}"
+        return f"{self.count}/{self.per:g}s{burst}"
+
+
+class LimitState(Value, frozen=True):
+    """One limit after a decision: the permits left now, and the seconds until the cost would fit and until all are back.
+
+    ``retry_after`` is 0 where the cost fits and infinite where it never can.
+    """
+
+    limit: Limit
+    remaining: int
+    retry_after: float
+    reset_after: float
+
+
+class Decision(Value, frozen=True):
+    """The answer to a hit: true when it was allowed.
+
+    ``states`` has each limit; ``limit``, ``remaining`` and ``reset_after`` are those of the tightest: the one that
+    refuses for longest, else the one with the least left. ``retry_after`` is 0 for an allowed hit.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    retry_after: float
+    reset_after: float
+    states: tuple[LimitState, ...]
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def headers(self) -> dict[str, str]:
+        """HTTP response fields: ``RateLimit`` and ``RateLimit-Policy`` (IETF draft 10), ``Retry-After`` on a refusal.
+
+        All numbers are whole seconds, rounded up, so nobody who waits as told comes too early. A hit that can never
+        be allowed has no ``Retry-After``.
+        """
+        policies, states = [], []
+        for state in self.states:
+            name = f'"{state.limit}"'
+            policies.append(f"{name};q={state.limit.count};w={max(1, math.ceil(state.limit.per))}")
+            wait = state.retry_after or state.reset_after
+            until = "" if math.isinf(wait) else f";t={math.ceil(wait)}"
+            states.append(f"{name};r={min(state.remaining, state.limit.count)}{until}")
+        fields = {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
+        if not self.allowed and not math.isinf(self.retry_after):
+            fields["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        return fields
 
 
 class SessionInfo(Value, frozen=True):

@@ -12,6 +12,7 @@ import functools
 import inspect
 import random
 import socket
+import ssl
 import time
 from typing import Any, TypeVar
 
@@ -39,45 +40,57 @@ class Door:
     def open(self, within: float) -> tuple[socket.socket, Any]:
         """A connected, authenticated socket speaking RESP3, and the object that must outlive its use.
 
-        Takes ``connect_timeout`` or *within* seconds, whichever is less.
+        Takes ``connect_timeout`` or *within* seconds, whichever is less, besides the start of an embedded server.
         """
+        address = self._address()
         until = time.monotonic() + min(within, self.settings.connect_timeout)
         backoff = _FIRST_BACKOFF
         while True:
-            opened = self._connection(redis, self._address(), until - time.monotonic())
+            opened = self._connection(redis, address, until - time.monotonic())
             try:
                 opened.connect()
-                return opened._sock, opened
-            except (redis.RedisError, OSError) as exc:
+                sock: socket.socket = _inside(opened, "_sock")
+                return sock, opened
+            except Exception as exc:  # redis-py lets errors of its own making through, too
                 opened.disconnect()
-                error, pause = self._judge(exc), backoff * random.uniform(0.5, 1.0)
-                if not isinstance(error, ServerUnavailable) or time.monotonic() + pause >= until:
+                pause = backoff * random.uniform(0.5, 1.0)
+                error = self._judge(exc)
+                if not _may_pass(error, exc) or time.monotonic() + pause >= until:
                     raise error from exc
+            except BaseException:
+                opened.disconnect()
+                raise
             time.sleep(pause)
             backoff = min(2 * backoff, _LAST_BACKOFF)
+            address = self._address()
 
     async def aopen(self, protocol: P) -> tuple[asyncio.Transport, Any]:
         """Like `open`, for *protocol* on the running loop."""
         loop = asyncio.get_running_loop()
+        address = await self._aaddress()
         until = loop.time() + self.settings.connect_timeout
         backoff = _FIRST_BACKOFF
         while True:
-            address = await loop.run_in_executor(None, self._address) if self._embedded else self._address()
             opened = self._connection(redis.asyncio, address, until - loop.time())
             try:
                 async with asyncio.timeout_at(until):
                     await opened.connect()
-                transport: asyncio.Transport = opened._writer.transport
+                transport: asyncio.Transport = _inside(opened, "_writer", "transport")
                 transport.set_protocol(protocol)
                 protocol.connection_made(transport)
                 return transport, opened
-            except (redis.RedisError, OSError) as exc:
+            except Exception as exc:  # redis-py lets errors of its own making through, too
                 await opened.disconnect(nowait=True)
-                error, pause = self._judge(exc), backoff * random.uniform(0.5, 1.0)
-                if not isinstance(error, ServerUnavailable) or loop.time() + pause >= until:
+                pause = backoff * random.uniform(0.5, 1.0)
+                error = self._judge(exc)
+                if not _may_pass(error, exc) or loop.time() + pause >= until:
                     raise error from exc
+            except BaseException:
+                await opened.disconnect(nowait=True)
+                raise
             await asyncio.sleep(pause)
             backoff = min(2 * backoff, _LAST_BACKOFF)
+            address = await self._aaddress()
 
     @staticmethod
     def abandon(opened: Any) -> None:
@@ -90,6 +103,11 @@ class Door:
 
     def _address(self) -> dict[str, Any]:
         return {"path": self._embedded.open()} if self._embedded is not None else {}
+
+    async def _aaddress(self) -> dict[str, Any]:
+        if self._embedded is None:
+            return {}
+        return await asyncio.get_running_loop().run_in_executor(None, self._address)
 
     def _connection(self, flavour: Any, address: dict[str, Any], within: float) -> Any:
         within = max(within, 0.001)
@@ -113,21 +131,44 @@ class Door:
 
     def _judge(self, error: Exception) -> TetradError:
         """Our error for what went wrong while connecting: the server's own words decide, where there are any."""
-        where = self.settings.where
-        if isinstance(error, redis.AuthenticationError) or _is_refusal(error):
-            return ServerRefused(f"{where} refused the connection: {error}", code="NOAUTH")
+        where, cause = self.settings.where, error.__context__
+        if isinstance(error, TetradError):
+            return error
+        if isinstance(error, redis.AuthenticationError):
+            needed = "HELLO must be called" in str(error)  # redis-py has cut the code off
+            return ServerRefused(f"{where} refused the connection: {error}", code="NOAUTH" if needed else "WRONGPASS")
+        if isinstance(error, redis.exceptions.NoPermissionError):
+            return ServerRefused(f"{where} refused the connection: {error}", code="NOPERM")
         if isinstance(error, redis.BusyLoadingError):
             return ServerUnavailable(f"{where} is still loading its data: {error}", sent=False)
         if isinstance(error, (redis.TimeoutError, TimeoutError)):
             return ServerUnavailable(f"no connection to {where} within {self.settings.connect_timeout:g} s", sent=False)
-        if isinstance(error, redis.ResponseError) and "unknown command" in str(error).lower():
-            return ConfigurationError(f"{where} does not speak RESP3; Tetrad needs Valkey 7.2 or Redis 7.0 and later")
+        if isinstance(error, redis.ResponseError):
+            if "unknown command" in str(error).lower() or "NOPROTO" in str(error):
+                return ConfigurationError(
+                    f"{where} does not speak RESP3; Tetrad needs Valkey 7.2 or Redis 7.0 and later"
+                )
+            return ServerRefused(f"{where} refused the connection: {error}")
+        if self.settings.kind == "tls" and isinstance(cause, (FileNotFoundError, PermissionError)):
+            return ConfigurationError(f"a file that the URL names for TLS with {where} cannot be read: {cause}")
         return ServerUnavailable(f"no connection to {where}: {error}", sent=False)
 
 
-def _is_refusal(error: Exception) -> bool:
-    words = str(error).split(maxsplit=1)
-    return isinstance(error, redis.ResponseError) and words[:1] != [] and words[0] in ("WRONGPASS", "NOAUTH", "NOPERM")
+def _may_pass(error: TetradError, cause: Exception) -> bool:
+    """Whether another attempt may go better. A certificate that is not trusted will not be so a moment later."""
+    return isinstance(error, ServerUnavailable) and not isinstance(cause.__context__, ssl.SSLError)
+
+
+def _inside(opened: Any, *path: str) -> Any:
+    """What redis-py keeps in private in *opened*; `ConfigurationError` where this version of it does not."""
+    for name in path:
+        opened = getattr(opened, name, None)
+    if opened is None:
+        raise ConfigurationError(
+            f"redis-py {redis.__version__} keeps its connections in another way than Tetrad knows "
+            f"(no {'.'.join(path)}); install one from 5.2 to 8.1"
+        )
+    return opened
 
 
 @functools.cache

@@ -38,10 +38,13 @@ class AsyncEar(Protocol):
 
 
 class Transport(Protocol):
-    """What `run` needs of a wire."""
+    """What `run` needs of a wire; it waits for the clean-up threads when it closes."""
+
+    timeout: float
 
     def send(self, call: Call[T]) -> T: ...
     def listen(self) -> Ear: ...
+    def keep(self, thread: threading.Thread) -> None: ...
 
 
 class AsyncTransport(Protocol):
@@ -68,20 +71,21 @@ def run(flow: Flow[T], wire: Transport) -> T:
                 elif kind is Wake:
                     ear = ear or wire.listen()
                     answer = ear.wake(effect.channel, effect.seconds)  # type: ignore[union-attr]
-                elif kind is Aside:
-                    _apart(effect.flow, next(effect.flow), wire)  # type: ignore[union-attr]
                 else:
-                    answer = _blocking(effect)
+                    answer = _blocking(effect, wire)
             except Exception as exc:
                 error = exc  # the flow decides: retry, compensate or raise
-            except BaseException:
-                if (wish := interrupt(flow)) is not None:
-                    _apart(flow, wish, wire)
-                raise
     except StopIteration as done:
         result: T = done.value
         return result
+    except Exception:
+        raise
+    except BaseException:  # wherever it struck: between two effects, too
+        if (wish := interrupt(flow)) is not None:
+            _apart(flow, wish, wire)
+        raise
     finally:
+        error = None  # its traceback holds this frame: no cycle for the collector
         if ear is not None:
             ear.close()
 
@@ -102,37 +106,49 @@ async def arun(flow: Flow[T], wire: AsyncTransport) -> T:
                 elif kind is Wake:
                     ear = ear or wire.listen()
                     answer = await ear.wake(effect.channel, effect.seconds)  # type: ignore[union-attr]
-                elif kind is Aside:
-                    _aapart(effect.flow, next(effect.flow), wire)  # type: ignore[union-attr]
                 else:
-                    answer = await _awaiting(effect)
+                    answer = await _awaiting(effect, wire)
             except Exception as exc:
                 error = exc  # the flow decides: retry, compensate or raise
-            except BaseException:
-                if (wish := interrupt(flow)) is not None:
-                    _aapart(flow, wish, wire)
-                raise
     except StopIteration as done:
         result: T = done.value
         return result
+    except Exception:
+        raise
+    except GeneratorExit:  # the loop is gone, and with it whatever could carry out a clean-up
+        flow.close()
+        raise
+    except BaseException:  # wherever it struck: between two effects, too
+        if (wish := interrupt(flow)) is not None:
+            _aapart(flow, wish, wire)
+        raise
     finally:
+        error = None  # its traceback holds this frame: no cycle for the collector
         if ear is not None:
             ear.close()
 
 
-def _blocking(effect: Effect) -> Any:
+def _blocking(effect: Effect, wire: Transport) -> Any:
     if isinstance(effect, Pause):
         if effect.seconds > 0:
             time.sleep(effect.seconds)
         return time.monotonic()
+    if isinstance(effect, Aside):
+        if (wish := next(effect.flow, None)) is not None:
+            _apart(effect.flow, wish, wire)
+        return None
     return effect.function(*effect.args)  # type: ignore[union-attr]  # Ask is what is left
 
 
-async def _awaiting(effect: Effect) -> Any:
+async def _awaiting(effect: Effect, wire: AsyncTransport) -> Any:
     if isinstance(effect, Pause):
         if effect.seconds > 0:
             await asyncio.sleep(effect.seconds)
         return time.monotonic()
+    if isinstance(effect, Aside):
+        if (wish := next(effect.flow, None)) is not None:
+            _aapart(effect.flow, wish, wire)
+        return None
     answer = effect.function(*effect.args)  # type: ignore[union-attr]  # Ask is what is left
     return await answer if inspect.isawaitable(answer) else answer
 
@@ -147,21 +163,35 @@ def interrupt(flow: Flow[Any]) -> Effect | None:
 
 def _apart(flow: Flow[Any], effect: Effect, wire: Transport) -> None:
     """Finish *flow* in a thread of its own. It is no daemon: an interpreter that exits waits for it, bounded."""
-    threading.Thread(target=_finish, args=(flow, effect, wire), name="tetrad-clean-up").start()
+    thread = threading.Thread(target=_finish, args=(flow, effect, wire), name="tetrad-clean-up")
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is on its way out and starts nothing any more
+        flow.close()
+    else:
+        wire.keep(thread)
 
 
 def _finish(flow: Flow[Any], effect: Effect, wire: Transport) -> None:
     until = time.monotonic() + CLEAN_UP_SECONDS
     try:
-        while time.monotonic() < until:
+        while (left := until - time.monotonic()) > 0:
             try:
-                answer = wire.send(effect) if isinstance(effect, Call) else _blocking(effect)
-            except TetradError as exc:
+                if isinstance(effect, Call):
+                    timeout = min(left, effect.timeout or wire.timeout)
+                    answer = wire.send(Call(effect.script, effect.keys, effect.args, effect.decode, timeout))
+                elif isinstance(effect, Pause):
+                    answer = _blocking(Pause(min(left, effect.seconds)), wire)
+                else:
+                    answer = _blocking(effect, wire)
+            except Exception as exc:
                 effect = flow.throw(exc)
             else:
                 effect = flow.send(answer)
     except (StopIteration, Interrupted, TetradError):
         pass  # whatever came of it, there is nobody left to tell
+    finally:
+        flow.close()
 
 
 def _aapart(flow: Flow[Any], effect: Effect, wire: AsyncTransport) -> None:
@@ -174,10 +204,10 @@ async def _afinish(flow: Flow[Any], effect: Effect, wire: AsyncTransport) -> Non
         async with asyncio.timeout(CLEAN_UP_SECONDS):
             while True:
                 answer: Any = None
-                error: TetradError | None = None
+                error: Exception | None = None
                 try:
-                    answer = await wire.send(effect) if isinstance(effect, Call) else await _awaiting(effect)
-                except TetradError as exc:
+                    answer = await wire.send(effect) if isinstance(effect, Call) else await _awaiting(effect, wire)
+                except Exception as exc:
                     error = exc
                 try:
                     effect = flow.send(answer) if error is None else flow.throw(error)
@@ -185,3 +215,5 @@ async def _afinish(flow: Flow[Any], effect: Effect, wire: AsyncTransport) -> Non
                     return
     except (Interrupted, TetradError, TimeoutError):
         pass  # whatever came of it, there is nobody left to tell
+    finally:
+        flow.close()

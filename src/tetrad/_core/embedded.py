@@ -84,12 +84,12 @@ class _Share:
     def join(self) -> None:
         """Become a user. The supervisor keeps newcomers out only while it stops the server."""
         users = self.directory / "users"
-        if self.fd >= 0 and not _same_file(self.fd, users):
-            self.leave()  # the directory was removed, and perhaps made anew
-        if self.fd < 0:
+        until = time.monotonic() + PATIENCE
+        while self.fd < 0 or not _same_file(self.fd, users):
+            self.leave()  # if it was removed, perhaps while we waited for its lock: a throwaway's is
             files.prepare(self.directory)
             self.fd = files.open_lock(users)
-            if not _wait(lambda: files.try_lock(self.fd, exclusive=False), PATIENCE):
+            if not _wait(lambda: files.try_lock(self.fd, exclusive=False), until - time.monotonic()):
                 raise ServerUnavailable(f"the embedded server in {self.directory} is stopping, for {PATIENCE:g} s now")
 
     def leave(self) -> None:

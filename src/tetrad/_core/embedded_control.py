@@ -15,6 +15,7 @@ from tetrad.errors import ServerUnavailable
 
 # The supervisor gives the server a minute to save, and needs a moment itself.
 STOP_SECONDS = 65.0
+ANSWER_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +83,23 @@ def status(directory: Path) -> EmbeddedStatus | None:
     """How the server of *directory* is, or ``None`` if none runs; asking starts nothing and counts as no use."""
     import redis
 
-    supervisor = files.supervisor(directory)
-    if supervisor is None:
-        return None
     socket = str(directory / files.SOCKET)
-    try:
-        with redis.Redis(unix_socket_path=socket, socket_timeout=5.0, socket_connect_timeout=5.0) as server:
-            info = server.info()
-    except (redis.RedisError, OSError) as exc:
-        raise ServerUnavailable(
-            f"the embedded server in {directory} (supervisor: process {supervisor}) does not answer: {exc}; "
-            f"see {directory / files.LOG}"
-        ) from exc
+    until = time.monotonic() + ANSWER_SECONDS
+    while True:
+        supervisor = files.supervisor(directory)
+        if supervisor is None:
+            return None
+        try:
+            with redis.Redis(unix_socket_path=socket, socket_timeout=ANSWER_SECONDS) as server:
+                info = server.info()
+            break
+        except (redis.RedisError, OSError) as exc:  # it may be stopping, or be starting again
+            if time.monotonic() > until:
+                raise ServerUnavailable(
+                    f"the embedded server in {directory} (supervisor: process {supervisor}) does not answer: {exc}; "
+                    f"see {directory / files.LOG}"
+                ) from exc
+        time.sleep(0.02)
     valkey = info.get("valkey_version")
     durability = files.running_durability(directory) or "unknown"
     return EmbeddedStatus(

@@ -164,9 +164,7 @@ def _credentials(url: str, options: dict[str, Any]) -> None:
         options["password"] = unquote(parts.password)
 
 
-def _options(
-    url: str, query: str, known: dict[str, Callable[[str], Any]]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _options(url: str, query: str, known: dict[str, Callable[[str], Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The connection options of *query* and, apart, those that are ours."""
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):

@@ -35,7 +35,8 @@ MANIFEST = "appendonlydir/appendonly.aof.manifest"
 START_SECONDS = 10.0  # for the server to answer at all
 LOADING_SECONDS = 1.0  # a server that loads for longer than this is announced as it is
 CONVERT_SECONDS = 600.0  # for one kind of persistence to be turned into another
-STOP_SECONDS = 60.0  # for a server to save; one that answers again has refused to stop
+SAVE_SECONDS = 60.0  # for a server to save its snapshot and stop; one that answers again has refused
+STOP_SECONDS = 10.0  # for one that has nothing to save: its AOF is complete
 QUICK_SECONDS, QUICK_DEATHS = 2.0, 6  # so many deaths in a row, each so soon after the start, and we give up
 LOG_BYTES = 1_000_000
 
@@ -283,7 +284,7 @@ class Server:
         if self.ended():
             return
         os.kill(self.pid, signal.SIGTERM)
-        until = time.monotonic() + STOP_SECONDS
+        until = time.monotonic() + (SAVE_SECONDS if self.durability == "snapshot" else STOP_SECONDS)
         refused = time.monotonic() + 2.0
         while not self.ended():
             now = time.monotonic()
@@ -461,9 +462,18 @@ def main(directory: str, binary: str, durability: str, grace: str, after: str) -
         server.stop()
     unlink(SOCKET)
     if after == "remove":
-        import shutil
+        remove(directory)
 
-        shutil.rmtree(directory, ignore_errors=True)
+
+def remove(directory: str) -> None:
+    """Remove a throwaway's directory, out of the way of whoever makes it anew meanwhile."""
+    import shutil
+
+    aside = f"{directory}-gone"
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rename(directory, aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_version() -> None:

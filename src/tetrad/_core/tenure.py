@@ -21,9 +21,7 @@ class Tenure:
 
     __slots__ = ("_listeners", "fence", "key", "name", "renew", "renew_at", "state", "token", "ttl", "valid_until")
 
-    def __init__(
-        self, name: str, key: str, token: str, fence: int, ttl: float, asked_at: float, renew: bool
-    ) -> None:
+    def __init__(self, name: str, key: str, token: str, fence: int, ttl: float, asked_at: float, renew: bool) -> None:
         self.name = name
         self.key = key
         self.token = token

@@ -9,9 +9,11 @@ are outstanding. No task is ever cancelled for a deadline: a timer sets the futu
 from __future__ import annotations
 
 import asyncio
+import copy
+import os
 import select
-import weakref
 from collections import deque
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from tetrad._core import wire
@@ -19,11 +21,13 @@ from tetrad._core.call import Arg, Call
 from tetrad._core.doors import Door
 from tetrad._core.refusals import error_from_text
 from tetrad._core.wire import NOTHING, QUIET_SECONDS, ErrorReply, Push
-from tetrad.errors import ServerTimeout, ServerUnavailable
+from tetrad.errors import ServerTimeout, ServerUnavailable, TetradError
 
 T = TypeVar("T")
 
 _SUBSCRIPTIONS = (b"ssubscribe", b"sunsubscribe")
+
+_SWEEP_SECONDS = 0.005  # deadlines closer together than this are seen to at once
 
 
 class Link(asyncio.Protocol):
@@ -31,8 +35,8 @@ class Link(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
         self.alive = False
+        self.loop = loop
         self.ears: dict[str, list[AsyncEar]] = {}  # by channel; they outlive the link
-        self._loop = loop
         self._timeout = timeout
         self._reader = wire.new_reader()
         self._outgoing: list[bytes] = []
@@ -40,49 +44,63 @@ class Link(asyncio.Protocol):
         self._slots: deque[tuple[asyncio.Future[Any], float, bool]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
         self._heard_at = loop.time()
+        self._waiting_since = 0.0  # when the first of what is outstanding was sent
         self._opened: Any = None
 
     async def open(self, door: Door) -> Link:
         transport, self._opened = await door.aopen(self)
         self._transport = transport
+        self._fileno = transport.get_extra_info("socket").fileno()
         self._poll = select.poll()
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._poll.register(self._fileno, select.POLLIN)
         return self
 
     # -- called by the wire
 
-    def ask(self, packed: bytes, timeout: float, by_push: bool = False) -> asyncio.Future[Any]:
-        """The future reply to *packed*. Leaves with everything else of this tick."""
-        future = self._loop.create_future()
+    def ask(self, packed: bytes, deadline: float, by_push: bool = False) -> asyncio.Future[Any]:
+        """The future reply to *packed*, until *deadline*. Leaves with everything else of this tick."""
+        future = self.loop.create_future()
+        if not self.alive:
+            future.set_exception(ServerUnavailable("the connection had broken", sent=False))
+            return future
         if not self._outgoing:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._outgoing.append(packed)
-        deadline = self._loop.time() + timeout
         self._slots.append((future, deadline, by_push))
         if self._sweep is None or deadline < self._sweep.when():
             self._sweep_at(deadline)
         return future
 
-    def close(self, error: Exception | None = None) -> None:
-        """Close the connection; what is outstanding gets *error*."""
+    def close(self, kind: type[TetradError] = ServerUnavailable, text: str = "this Tetrad was closed") -> None:
+        """Close the connection; what is outstanding gets an error of *kind*."""
         if self.alive:
             self.alive = False
             self._transport.abort()
-        self._fail(error or ServerUnavailable("this Tetrad was closed"))
+        self._fail(kind, text)
 
     def forget(self) -> None:
-        """In a forked child: close our copy of the socket only."""
-        self.alive = False
+        """In a forked child: let go of our copy of the socket.
+
+        Another file takes its number: closing it, now or in the collector, would otherwise take it out of
+        the parent's epoll set, which is shared, and leave the parent deaf.
+        """
+        if self.alive:
+            self.alive = False
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, self._fileno)
+            os.close(nothing)
+            Door.abandon(self._opened)
         self._slots.clear()
+        self._outgoing.clear()
 
     # -- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.alive = True
-        self._heard_at = self._loop.time()
+        self._heard_at = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
+        self._heard_at = self.loop.time()
         reader, slots = self._reader, self._slots
         reader.feed(data)
         try:
@@ -94,26 +112,27 @@ class Link(asyncio.Protocol):
                 if not future.done():
                     future.set_result(reply)
         except Exception as exc:  # not RESP, or a reply nobody asked for: nothing after it can be trusted
-            self.close(ServerUnavailable(f"the server sent something that is no reply: {exc!r}"))
+            self.close(ServerUnavailable, f"the server sent something that is no reply: {exc!r}")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
-        self._fail(ServerUnavailable(f"the connection broke: {exc or 'closed by the server'}"))
+        self._fail(ServerUnavailable, f"the connection broke: {exc or 'closed by the server'}")
         Door.abandon(self._opened)
 
     # -- inside
 
     def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if not self.alive:
-            return
-        now = self._loop.time()
-        if now - self._heard_at > QUIET_SECONDS and len(self._slots) == len(outgoing) and self._poll.poll(0):
-            # quiet until now, so this is no reply of ours: a push, or the end. Let the loop read it first.
-            self._outgoing = outgoing
-            self._heard_at = now
-            self._loop.call_later(0, self._flush)
-            return
+        if not self.alive or self._transport.is_closing():
+            return  # what is outgoing certainly did not leave: see _fail
+        outgoing = self._outgoing
+        if len(self._slots) == len(outgoing):  # nothing was awaited until now
+            now = self._waiting_since = self.loop.time()
+            if now - self._heard_at > QUIET_SECONDS and self._poll.poll(0):
+                # quiet until now, so this is no reply of ours: a push, or the end. Let the loop read it first.
+                self._heard_at = now
+                self.loop.call_later(0, self._flush)
+                return
+        self._outgoing = []
         self._transport.write(b"".join(outgoing) if len(outgoing) > 1 else outgoing[0])
 
     def _pushed(self, push: list[Any]) -> None:
@@ -127,14 +146,16 @@ class Link(asyncio.Protocol):
             for ear in self.ears.get(push[1].decode(), ()):
                 ear.hear(push[1].decode(), push[2])
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, kind: type[TetradError], text: str) -> None:
+        """Give everybody who waits an error of their own; to those whose call had not left, one that says so."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        while self._slots:
-            future = self._slots.popleft()[0]
+        slots, left = self._slots, len(self._slots) - len(self._outgoing)
+        self._slots, self._outgoing = deque(), []
+        for number, (future, _, _) in enumerate(slots):
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(kind(text) if number < left else ServerUnavailable(text, sent=False))
                 future.exception()  # an abandoned caller is no unhandled error
         for ears in list(self.ears.values()):
             for ear in ears:
@@ -143,25 +164,25 @@ class Link(asyncio.Protocol):
     def _sweep_at(self, when: float) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
-        self._sweep = self._loop.call_at(when, self._swept)
+        self._sweep = self.loop.call_at(when, self._swept)
 
     def _swept(self) -> None:
         """Give up on calls whose deadline has passed, and on a server that says nothing at all."""
         self._sweep = None
-        now = self._loop.time()
-        nearest = now + self._timeout
+        if not self._slots:
+            return
+        now = self.loop.time()
+        nearest = silent_at = max(max(self._heard_at, self._waiting_since) + self._timeout, self._slots[0][1])
         for future, deadline, _ in self._slots:
             if deadline > now:
                 nearest = min(nearest, deadline)
             elif not future.done():
                 future.set_exception(ServerTimeout("no answer from the server in time"))
                 future.exception()
-        if not self._slots:
-            return
-        if now - max(self._heard_at, self._slots[0][1] - self._timeout) >= self._timeout:
-            self.close(ServerTimeout(f"nothing heard from the server for {self._timeout:g} s"))
+        if now >= silent_at:
+            self.close(ServerTimeout, f"nothing heard from the server for {self._timeout:g} s")
         else:
-            self._sweep_at(nearest)
+            self._sweep_at(max(nearest, now + _SWEEP_SECONDS))
 
 
 class AsyncWire(wire.Forkable):
@@ -170,9 +191,8 @@ class AsyncWire(wire.Forkable):
     def __init__(self, door: Door) -> None:
         self._door = door
         self.timeout = door.settings.timeout
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._link: Link | None = None  # the link of _loop: the only one, for nearly everybody
-        self._homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
+        self._link: Link | None = None  # the link used last: the only one, for nearly everybody
+        self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
         self._closed = False
         wire.survive_fork(self)
 
@@ -180,20 +200,22 @@ class AsyncWire(wire.Forkable):
         """Carry out one call: one round trip, two more when the server does not know the script yet."""
         timeout = call.timeout or self.timeout
         packed = wire.pack_call(call)
-        link = self._link
-        if link is not None and link.alive and asyncio.get_running_loop() is self._loop:
+        link, loop = self._link, asyncio.get_running_loop()
+        if link is not None and link.alive and link.loop is loop:
+            deadline = loop.time() + timeout
             try:
-                reply = await link.ask(packed, timeout)
-            except ServerUnavailable:
-                if not call.script.replay or self._closed:
+                reply = await link.ask(packed, deadline)
+            except ServerUnavailable as exc:
+                if (exc.sent and not call.script.replay) or self._closed or (left := deadline - loop.time()) <= 0:
                     raise
-                reply = await self._ask(packed, timeout)
+                reply = await self._ask(packed, left, call.script.replay)
         else:
             reply = await self._ask(packed, timeout, call.script.replay)
         if type(reply) is ErrorReply:
             if wire.is_noscript(reply):
-                await self._ask(wire.pack_load(call.script), timeout, True)
-                reply = await self._ask(packed, timeout, call.script.replay)
+                reply = await self._ask(wire.pack_load(call.script), timeout, True)
+                if type(reply) is not ErrorReply:
+                    reply = await self._ask(packed, timeout, call.script.replay)
             if type(reply) is ErrorReply:
                 raise wire.refusal(reply, call)
         return call.decode(reply)
@@ -210,68 +232,101 @@ class AsyncWire(wire.Forkable):
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold on to a clean-up task; `aclose` awaits it."""
-        tasks = self._home().tasks
+        tasks = self.home().tasks
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     async def aclose(self) -> None:
-        """Finish the clean-ups of this loop and close its connection."""
+        """Finish the clean-ups of this loop and close its connection; those of other loops end with their loops."""
         home = self._homes.get(asyncio.get_running_loop())
-        if home is not None:
-            if home.tasks:
+        try:
+            if home is not None and home.tasks:
                 await asyncio.wait(list(home.tasks))
-            if home.link is not None:
-                home.link.close()
-        self._closed = True
-        self._link = None
-        self._door.close()
+        finally:
+            self._closed = True
+            if home is not None:
+                self._leave(home)
+            self._door.close()
 
     def forget(self) -> None:
         for home in self._homes.values():
             if home.link is not None:
                 home.link.forget()
-        self._homes = weakref.WeakKeyDictionary()
-        self._link = self._loop = None
+        self._homes = {}
+        self._link = None
 
     async def _ask(self, packed: bytes, timeout: float, again: bool = False) -> Any:
+        """One reply. What certainly never arrived, or may arrive twice (*again*), is sent a second time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        link = await self.link(timeout)
         try:
-            link = await self.link(timeout)
-            return await link.ask(packed, timeout)
-        except ServerUnavailable:
-            if not again or self._closed:
+            return await link.ask(packed, deadline)
+        except ServerUnavailable as exc:
+            if (exc.sent and not again) or self._closed or (left := deadline - loop.time()) <= 0:
                 raise
-            return await self._ask(packed, timeout)
+        link = await self.link(left)
+        return await link.ask(packed, deadline)
 
-    async def link(self, timeout: float) -> Link:
+    async def link(self, within: float) -> Link:
         """This loop's connection, opened if need be; all who ask meanwhile share the one attempt."""
         if self._closed:
             raise ServerUnavailable("this Tetrad is closed", sent=False)
-        home = self._home()
-        if home.link is not None and home.link.alive:
-            self._loop, self._link = home.loop, home.link
-            return home.link
-        if home.opening is None or home.opening.done():
-            home.opening = home.loop.create_task(self._open(home))
-        done, _ = await asyncio.wait((home.opening,), timeout=timeout)
-        if not done:
-            raise ServerUnavailable(f"no connection to {self._door.settings.where} within {timeout:g} s", sent=False)
-        return home.opening.result()
+        home = self.home()
+        link = home.link
+        if link is None or not link.alive:
+            opening = home.opening
+            if opening is None or opening.done():
+                opening = home.opening = home.loop.create_task(self._open(home))
+                opening.add_done_callback(_look_at)
+            done, _ = await asyncio.wait((opening,), timeout=within)
+            if not done:
+                raise ServerUnavailable(f"no connection to {self._door.settings.where} within {within:g} s", sent=False)
+            error = opening.exception()
+            if isinstance(error, TetradError):
+                raise copy.copy(error) from error.__cause__  # to each an error of its own
+            link = opening.result()
+        self._link = link
+        return link
 
     async def _open(self, home: _Home) -> Link:
         link = Link(home.loop, self.timeout)
         link.ears = home.ears
         await link.open(self._door)
-        home.link = self._link = link
-        self._loop = home.loop
-        if home.ears:
-            for channel in home.ears:
-                link.ask(wire.pack(("SSUBSCRIBE", channel)), self.timeout, True)
+        if self._closed:
+            link.close()
+            raise ServerUnavailable("this Tetrad is closed", sent=False)
+        home.link = link
+        if home.end is None:
+            home.end = self._until_the_end(home)
+            await anext(home.end)
+        for channel in home.ears:
+            link.ask(wire.pack(("SSUBSCRIBE", channel)), home.loop.time() + self.timeout, True)
         return link
 
-    def _home(self) -> _Home:
+    async def _until_the_end(self, home: _Home) -> AsyncGenerator[None, None]:
+        """A loop that ends closes its asynchronous generators: that is how we learn of it."""
+        try:
+            yield
+        finally:
+            self._leave(home)
+
+    def _leave(self, home: _Home) -> None:
+        """Close the connection of a loop that ends, or has nothing to do with us any more."""
+        if home.link is not None:
+            home.link.close()
+            if self._link is home.link:
+                self._link = None
+        self._homes.pop(home.loop, None)
+
+    def home(self) -> _Home:
+        """What belongs to the running loop."""
         loop = asyncio.get_running_loop()
         home = self._homes.get(loop)
         if home is None:
+            for other in list(self._homes):
+                if other.is_closed():
+                    self._homes.pop(other, None)
             home = self._homes[loop] = _Home(loop)
         return home
 
@@ -280,17 +335,18 @@ class _Home:
     """What belongs to one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = loop
         self.link: Link | None = None
         self.opening: asyncio.Task[Link] | None = None
+        self.end: AsyncGenerator[None, None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.ears: dict[str, list[AsyncEar]] = {}
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        loop = self._loop()
-        assert loop is not None  # only ever used from inside it
-        return loop
+
+def _look_at(opening: asyncio.Task[Link]) -> None:
+    """An attempt to connect that failed after everybody had given up on it is no unhandled error."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 class AsyncEar:
@@ -298,7 +354,7 @@ class AsyncEar:
 
     def __init__(self, owner: AsyncWire) -> None:
         self._owner = owner
-        self._home = owner._home()
+        self._home = owner.home()
         self._heard: dict[str, deque[bytes | None]] = {}
         self._bell: asyncio.Future[None] | None = None
 
@@ -307,7 +363,12 @@ class AsyncEar:
         heard = self._heard.get(channel)
         if heard is None:
             heard = await self._subscribe(channel)
-        if not heard and seconds > 0:
+        if heard:
+            return heard.popleft()
+        if self._home.link is None or not self._home.link.alive:
+            await self._owner.link(self._owner.timeout)  # subscribes again
+            return None
+        if seconds > 0:
             loop = self._home.loop
             self._bell = loop.create_future()
             timer = loop.call_later(seconds, self._ring)
@@ -330,25 +391,37 @@ class AsyncEar:
 
     def close(self) -> None:
         """End the subscriptions, without waiting for it."""
-        link = self._home.link
-        for channel in self._heard:
-            others = self._home.ears.get(channel, [])
-            if self in others:
-                others.remove(self)
-            if not others and self._home.ears.pop(channel, None) is not None and link is not None and link.alive:
-                link.ask(wire.pack(("SUNSUBSCRIBE", channel)), self._owner.timeout, True)
+        for channel in list(self._heard):
+            self._unsubscribe(channel)
 
     async def _subscribe(self, channel: str) -> deque[bytes | None]:
         timeout = self._owner.timeout
-        heard = self._heard[channel] = deque()
         link = await self._owner.link(timeout)
+        heard = self._heard[channel] = deque()
         ears = self._home.ears.setdefault(channel, [])
         ears.append(self)
-        if len(ears) == 1:
-            reply = await link.ask(wire.pack(("SSUBSCRIBE", channel)), timeout, True)
+        try:
+            reply = None
+            if len(ears) == 1:
+                try:
+                    reply = await link.ask(wire.pack(("SSUBSCRIBE", channel)), self._home.loop.time() + timeout, True)
+                except ServerUnavailable:  # the next connection subscribes to it by itself
+                    await self._owner.link(timeout)
             if type(reply) is ErrorReply:
                 raise error_from_text(str(reply), channel)
+        except BaseException:
+            self._unsubscribe(channel)
+            raise
         return heard
+
+    def _unsubscribe(self, channel: str) -> None:
+        del self._heard[channel]
+        link, ears = self._home.link, self._home.ears
+        ears[channel].remove(self)
+        if not ears[channel]:
+            del ears[channel]
+            if link is not None and link.alive and not self._home.loop.is_closed():
+                link.ask(wire.pack(("SUNSUBSCRIBE", channel)), self._home.loop.time() + self._owner.timeout, True)
 
     def _ring(self) -> None:
         if self._bell is not None and not self._bell.done():

@@ -16,7 +16,7 @@ def server_info(kind: str, info: bytes) -> ServerInfo:
     persistence = []
     if fields.get("aof_enabled") == "1":
         persistence.append("aof")
-    if fields.get("rdb_saves", "0") != "0" or fields.get("rdb_last_save_time", "0") != "0":
+    if fields.get("rdb_saves", "0") != "0":
         persistence.append("rdb")
     return ServerInfo(
         server="valkey" if valkey else "redis",

@@ -82,7 +82,8 @@ def _down(arguments: argparse.Namespace) -> int:
     from tetrad._core import embedded_files as files
 
     directory = _directory(arguments.directory)
-    used, users = files.in_use(directory), files.users(directory)
+    users = files.users(directory)
+    used = bool(users) if users is not None else files.in_use(directory)
     if not control.down(directory):
         print(f"not running: {directory}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 -- KEYS[1] session   KEYS[2] index
 -- ARGV[1] request   ARGV[2] request of the last save that the copy contains
 -- returns 1 ended as copied | {field, value, ...} ended, but changed before | nil when there was no session
--- replay: safe, because the dead session remembers for ten seconds which request ended it
+-- replay: safe, because the dead session remembers for up to five seconds which request ended it
 -- @include session_state
 local request = ARGV[1]
 local now = clock_ms()
@@ -12,7 +12,7 @@ if not s then
   return nil
 end
 redis.call("HSET", s.key, "k", request)
-redis.call("PEXPIRE", s.key, math.min(KILLED_MS, s.till - now))
+redis.call("PEXPIRE", s.key, math.min(KILLED_MS, redis.call("PTTL", s.key)))
 if s.user then
   redis.call("ZREM", KEYS[2], s.hash)
 end

@@ -5,7 +5,7 @@
 -- All sessions of a user have one index: hashes, scored with the time (ms) at which they will have idled out.
 local ID, RING = 8, 4 -- length of a request id, how many are remembered
 local HASH = 43
-local KILLED_MS = 10000 -- how long a login's repeat is answered
+local KILLED_MS = 5000 -- how long a login's repeat is answered
 
 local function clock_ms()
   return math.floor(clock() / 1000)

@@ -1,0 +1,102 @@
+"""`AsyncLimiter`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, ParamSpec, TypeVar
+
+from tetrad._core.wire_async import AsyncWire
+from tetrad._ops.limit import Limiter as LimiterCalls
+from tetrad._ops.limit import key_of
+from tetrad.types import Decision, Limit
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncLimiter:
+    """Decides, by the server's clock and in one round trip, whether a key may go on.
+
+    *limits* are texts such as ``"100/minute"``, ``"10/second; burst=50"``, ``"1000 per 2 hours"``, or `Limit` values.
+    Several are decided together and atomically: a refusal consumes from none of them.
+
+    - ``"gcra"``: a token bucket. In any stretch of time a key is admitted at most ``burst + rate x time``, so up to
+      twice the limit in one period after a pause when burst equals it; permits come back one by one.
+    - ``"fixed-window"``: at most the limit in each window, aligned to the epoch; at the edge of two, up to twice.
+
+    A changed limit keeps what is owed, up to its burst. A key that is not used leaves nothing behind.
+
+    >>> async with AsyncTetrad("embedded:?memory") as t:
+    ...     limiter = t.limiter("login", "2/minute")
+    ...     [bool(await limiter.hit("ada")) for _ in range(3)]
+    [True, True, False]
+    """
+
+    def __init__(
+        self,
+        wire: AsyncWire,
+        prefix: str,
+        name: str,
+        limits: Sequence[str | Limit],
+        *,
+        algorithm: Literal["gcra", "fixed-window"],
+    ) -> None:
+        self._wire = wire
+        self._calls = LimiterCalls(prefix, name, limits, algorithm)
+
+    def __repr__(self) -> str:
+        return f"AsyncLimiter({self.name!r}, {', '.join(repr(str(limit)) for limit in self.limits)})"
+
+    @property
+    def name(self) -> str:
+        """The limiter's name."""
+        return self._calls.name
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What is decided together."""
+        return self._calls.limits
+
+    async def hit(self, key: str, cost: int = 1) -> Decision:
+        """Take *cost* permits of *key* if all limits have them. A refusal takes none.
+
+        A cost above the burst can never be allowed: it is refused with ``retry_after=inf``. A cost of 0 takes nothing.
+        Never sent twice: an error leaves open whether it counted. `ValueError` for a negative or fractional cost.
+        """
+        return await self._wire.send(self._calls.hit(key, cost))
+
+    async def peek(self, key: str, cost: int = 1) -> Decision:
+        """What `hit` would answer now, with the permits left as they are. Takes nothing."""
+        return await self._wire.send(self._calls.peek(key, cost))
+
+    async def reset(self, key: str) -> bool:
+        """Give *key* all its permits back; ``False`` when it had them."""
+        return await self._wire.send(self._calls.reset(key))
+
+    def limit(
+        self, *, key: str | Callable[..., str], cost: int = 1
+    ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+        """Decorate a function to take *cost* permits before each call, or raise `RateLimited` with ``retry_after``.
+
+        *key* is a str, or a function of the call's arguments that returns one.
+
+        >>> @limiter.limit(key=lambda user: user)
+        ... async def greet(user):
+        ...     return f"hello {user}"
+        >>> await greet("ada")
+        'hello ada'
+        """
+
+        def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+            @functools.wraps(function)
+            async def limited(*args: P.args, **kwargs: P.kwargs) -> T:
+                name = key_of(key, args, kwargs)
+                decision = await self.hit(name, cost)
+                if not decision:
+                    raise self._calls.refused(name, decision)
+                return await function(*args, **kwargs)
+
+            return limited
+
+        return decorate
