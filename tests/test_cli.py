@@ -52,8 +52,8 @@ def test_up_status_down(directory: Path) -> None:
     """`up` starts a server that stays without users, `status` describes it, `down` stops it; data stays."""
     up = cli("up", directory)
     assert (up.returncode, up.stderr) == (0, "")
-    unix = f"unix://{directory}/server.sock".replace(" ", "%20")
-    assert up.stdout.splitlines()[1:] == [f"  embedded:{directory}".replace(" ", "%20"), f"  {unix}"]
+    quoted = str(directory).replace(" ", "%20")
+    assert up.stdout.splitlines()[1:] == [f"  embedded:{quoted}", f"  unix://{quoted}/server.sock"]
     ask(directory / "server.sock", "SET", "key", "value")
 
     # Longer than the grace, and still there.

@@ -488,6 +488,20 @@ def test_a_throwaway_of_a_killed_process_is_removed(start_user: Callable[..., su
     wait_until(lambda: not directory.exists() and not alive(pid), what="its removal")
 
 
+def test_a_throwaway_comes_back_while_it_goes(embedded: Callable[..., Embedded]) -> None:
+    """Who opens it again while the supervisor removes it gets a new one, never half of the old one."""
+    server = embedded("second", None)
+    path = Path(server.open())
+    for _ in range(6):
+        server.close()
+        wait_until(lambda: files.held(path.parent / "start") or not path.parent.exists(), what="the end to begin")
+        assert server.open() == str(path)
+        assert answers(server, "PING") == b"PONG"
+    supervisor = supervisor_pid(path.parent)
+    server.close()
+    wait_until(lambda: not alive(supervisor) and not path.parent.exists(), what="its removal")
+
+
 def test_a_throwaway_is_shared_with_forked_children(start_user: Callable[..., subprocess.Popen[str]]) -> None:
     """Parent and child see the same data, even when the child was the first to use it."""
     script = (
@@ -495,8 +509,7 @@ def test_a_throwaway_is_shared_with_forked_children(start_user: Callable[..., su
         + """
 pid = os.fork()
 print(server.open(), flush=True)
-if pid:
-    os.waitpid(pid, 0)
+sys.stdin.read()
 """
     )
     user = start_user(script, "?memory")
