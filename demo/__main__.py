@@ -20,7 +20,7 @@ from demo.check import verdicts
 from demo.ledger import Ledger
 from demo.record import Record
 from demo.report import report
-from demo.supervisor import Workers, listen
+from demo.supervisor import StartError, Workers, listen
 from tetrad import AsyncTetrad, TetradError
 
 
@@ -151,9 +151,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="arcade-", ignore_cleanup_errors=True) as directory:
         try:
             return asyncio.run(run(options, Path(directory)))
-        except TetradError as error:
+        except (TetradError, StartError) as error:
             print(f"demo: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:  # before the players came; from then on, Ctrl-C ends with the report
+            return 130
         finally:
             if not options.url:  # the server would stop by itself a few seconds later; its directory goes now
                 subprocess.run([sys.executable, "-m", "tetrad", "down", server(directory)], capture_output=True)

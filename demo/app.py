@@ -25,19 +25,17 @@ from starlette.staticfiles import StaticFiles
 
 from demo.feed import Feed
 from demo.ledger import Ledger, PaymentRefused
+from demo.rules import ADDRESS_LIMIT, PLAYER_LIMIT, REELS, worth
 from tetrad import AsyncSession, AsyncTetrad, Decision, Entry, LeaseLost, LockTimeout, TetradError
 
 STATIC = Path(__file__).parent / "static"
 COOKIE = "arcade"
-REELS = ("seven", "star", "bell", "cherry", "lemon")
-THREE_OF_A_KIND = {"seven": 100, "star": 60, "bell": 40, "cherry": 25, "lemon": 15}
-PAIR, NOTHING = 5, 1
 PAYMENT_TAKES = 0.15  # seconds, as with a real payment provider: long enough for two to be paid, were there no lock
 
 tetrad = AsyncTetrad(os.environ.get("TETRAD_URL") or "embedded:.demo", prefix=os.environ.get("ARCADE_PREFIX", "arcade"))
 sessions = tetrad.sessions("players", idle=1800, absolute=86400)
-per_player = tetrad.limiter("spins by player", "1/second; burst=5")
-per_address = tetrad.limiter("spins by address", "4/second; burst=20")
+per_player = tetrad.limiter("spins by player", PLAYER_LIMIT)  # as text: "1/second; burst=5"
+per_address = tetrad.limiter("spins by address", ADDRESS_LIMIT)
 board = tetrad.leaderboard("season", keep="sum")
 jackpot = tetrad.lock("jackpot", ttl=3)
 ledger = Ledger(os.environ.get("ARCADE_LEDGER", ".demo/ledger.sqlite"))
@@ -152,13 +150,6 @@ async def health(request: Request) -> Response:
     return JSONResponse({"worker": os.getpid(), "ping_ms": round(1000 * await tetrad.ping(), 3)})
 
 
-def worth(reels: list[str]) -> int:
-    """The points of a spin."""
-    if len(set(reels)) == 1:
-        return THREE_OF_A_KIND[reels[0]]
-    return PAIR if len(set(reels)) == 2 else NOTHING
-
-
 async def current(request: Request) -> AsyncSession | None:
     """The session that the cookie names, if there is one."""
     id = request.cookies.get(COOKIE)
@@ -189,7 +180,7 @@ def identity(session: AsyncSession) -> dict[str, Any]:
 
 async def card(session: AsyncSession, name: str) -> dict[str, Any]:
     """A player's place, with the neighbours."""
-    around = await board.around(name, 2)
+    around = await board.around(name, 1)
     return {**identity(session), "around": [row(entry) for entry in around], "jackpot": feed.jackpot()}
 
 

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 
 from demo.ledger import Payment
 from demo.record import Claim, Play, Record
-from tetrad import Entry
-
-MOST_POINTS = 100  # in one spin
-PLAYER_LIMIT = (1.0, 5)  # admitted per second, burst
-ADDRESS_LIMIT = (4.0, 20)
+from demo.rules import ADDRESS_LIMIT, MOST_POINTS, PLAYER_LIMIT
+from tetrad import Entry, Limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +37,12 @@ def verdicts(record: Record, payments: list[Payment], refusals: list[str], board
         Verdict("fences grow from payment to payment", f"{len(payments)} fences", fences_grow(payments)),
         Verdict("no two hold the lock at once", f"{len(held)} leases", exclusive(held)),
         Verdict(
-            "no player is admitted above the limit", f"{len(admitted)} spins", within(admitted, "player", *PLAYER_LIMIT)
+            "no player is admitted above the limit", f"{len(admitted)} spins", within(admitted, "player", PLAYER_LIMIT)
         ),
         Verdict(
             "no address is admitted above the limit",
             f"{len({play.address for play in admitted})} addresses",
-            within(admitted, "address", *ADDRESS_LIMIT),
+            within(admitted, "address", ADDRESS_LIMIT),
         ),
         Verdict("no session is lost or mixed up", f"{len(record.echoes)} answers", sessions_kept(record)),
         Verdict("the board is what the players scored", f"{len(board)} rows", board_matches(record, board)),
@@ -98,19 +95,20 @@ def exclusive(claims: Iterable[Claim]) -> list[str]:
     return wrong
 
 
-def within(admitted: Iterable[Play], by: str, rate: float, burst: int) -> list[str]:
+def within(admitted: Iterable[Play], by: str, limit: Limit) -> list[str]:
     """In no stretch of time more than ``burst + rate * seconds + 1`` plays were surely admitted.
 
     A play was decided somewhere between sent and received, so only one that lies wholly inside a stretch counts.
     """
+    rate = limit.count / limit.per
     plays: dict[str, list[Play]] = defaultdict(list)
     for play in admitted:
         plays[getattr(play, by)].append(play)
     wrong = []
     for who, theirs in sorted(plays.items()):
         excess, count, seconds = busiest(theirs, rate)
-        if excess > burst + 1:
-            allowed = burst + rate * seconds + 1
+        if excess > limit.burst + 1:
+            allowed = limit.burst + rate * seconds + 1
             wrong.append(f"{by} {who} was admitted {count} times in {seconds:.3f} s; at most {allowed:.1f} are allowed")
     return wrong
 

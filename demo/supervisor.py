@@ -17,6 +17,10 @@ ROOT = Path(__file__).parent.parent
 START, STOP = 30.0, 10.0  # seconds for a worker to be ready, and to end
 
 
+class StartError(Exception):
+    """A worker process ended, or said nothing, instead of serving."""
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket on *port*, or on a free one when that is taken."""
     for choice in (port, 0):
@@ -50,7 +54,11 @@ class Workers:
     _guards: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
-        self._processes = list(await asyncio.gather(*(self._start() for _ in range(self.count))))
+        started = await asyncio.gather(*(self._start() for _ in range(self.count)), return_exceptions=True)
+        self._processes = [process for process in started if isinstance(process, Process)]
+        if len(self._processes) < self.count:
+            await self.__aexit__(None, None, None)
+            raise StartError("a worker did not start; what it said is above")
         self._guards = [asyncio.create_task(self._guard(place)) for place in range(self.count)]
         return self
 
@@ -84,7 +92,7 @@ class Workers:
         except TimeoutError:
             pass
         await self._stop(process)
-        raise RuntimeError("a worker did not start; what it said is above")
+        raise StartError(f"worker {process.pid} did not start within {START:g} s")
 
     async def _stop(self, process: Process) -> None:
         assert process.stdin is not None

@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("--welcome", action="store_true", help="before logging in")
     parser.add_argument("--refused", action="store_true", help="while the spins are over the limit")
     options = parser.parse_args()
-    demo = subprocess.Popen([sys.executable, "-m", "demo"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "demo", "--players", "14", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert demo.stdout is not None
         address = demo.stdout.readline().split()[-1]

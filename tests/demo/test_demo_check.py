@@ -8,9 +8,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.check import ADDRESS_LIMIT, MOST_POINTS, PLAYER_LIMIT, busiest, verdicts, within
+from demo.check import busiest, verdicts, within
 from demo.ledger import Payment
 from demo.record import Claim, Echo, Login, Play, Record
+from demo.rules import ADDRESS_LIMIT, MOST_POINTS, PLAYER_LIMIT
 from tetrad import Entry
 
 
@@ -163,7 +164,7 @@ def test_holders_in_another_order_than_their_fences_are_found() -> None:
 
 def test_a_player_admitted_above_the_limit_is_found() -> None:
     """One spin more than burst + rate x time + 1."""
-    burst = PLAYER_LIMIT[1]
+    burst = PLAYER_LIMIT.burst
     right = [Play("eve", "127.0.0.12", 10 + i / 1000, 10 + i / 1000, "admitted", 1, i + 1) for i in range(burst + 1)]
 
     story = Story()
@@ -180,11 +181,11 @@ def test_a_player_admitted_above_the_limit_is_found() -> None:
 
 def test_an_address_admitted_above_the_limit_is_found() -> None:
     """Many players of one address, each within the limit of players."""
-    rate, burst = ADDRESS_LIMIT
+    burst = ADDRESS_LIMIT.burst
     plays = [Play(f"p{i}", "127.0.0.13", 10.0, 10.5, "admitted", 0, 0) for i in range(burst + 4)]
 
-    assert within(plays[: burst + 3], "address", rate, burst) == []
-    assert "127.0.0.13 was admitted 24 times in 0.500 s" in within(plays, "address", rate, burst)[0]
+    assert within(plays[: burst + 3], "address", ADDRESS_LIMIT) == []
+    assert "127.0.0.13 was admitted 24 times in 0.500 s" in within(plays, "address", ADDRESS_LIMIT)[0]
 
 
 def test_a_lost_session_is_found() -> None:
