@@ -17,7 +17,7 @@ end
 if till > now then
   if holder == token then
     hold(key, token, fence, now, ttl_ms, keep_ms)
-    return {1, string.format("%.0f", fence)}
+    return {1, fence}
   end
 else
   local mine = math.max(fence + 1, now)
@@ -30,7 +30,7 @@ else
   end
   if mine then
     hold(key, token, mine, now, ttl_ms, keep_ms)
-    return {1, string.format("%.0f", mine)}
+    return {1, mine}
   end
 end
 
@@ -38,6 +38,6 @@ local wait_ms = math.ceil((till - now) / 1000)
 if ARGV[3] ~= "1" then
   return {0, wait_ms, 0}
 end
-redis.call("ZADD", queue, "NX", string.format("%.0f", now), token)
+redis.call("ZADD", queue, "NX", now, token)
 redis.call("PEXPIRE", queue, keep_ms)
 return {0, wait_ms, redis.call("ZRANK", queue, token) + 1}

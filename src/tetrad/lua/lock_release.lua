@@ -27,7 +27,7 @@ else
     redis.call("ZREM", queue, token)
     local head = place == 0 and redis.call("ZRANGE", queue, 0, 0)[1]
     if head then
-      redis.call("SPUBLISH", key .. ":wake:" .. head, string.format("%.0f", math.ceil(math.max(till - now, 0) / 1000)))
+      redis.call("SPUBLISH", key .. ":wake:" .. head, math.ceil(math.max(till - now, 0) / 1000))
     end
   end
   if redis.call("PTTL", key) < keep_ms then

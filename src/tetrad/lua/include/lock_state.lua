@@ -19,8 +19,7 @@ end
 
 -- Store a holder and keep the hash `keep_ms` longer than the lease: the fence must not be forgotten at once.
 local function hold(key, token, fence, now, ms, keep_ms)
-  redis.call("HSET", key, "token", token, "fence", string.format("%.0f", fence),
-    "until", string.format("%.0f", now + ms * 1000))
+  redis.call("HSET", key, "token", token, "fence", fence, "until", now + ms * 1000)
   redis.call("PEXPIRE", key, ms + keep_ms)
 end
 
