@@ -29,14 +29,25 @@ class AsyncLeaderboard:
     The first submission fixes the three options; opening the board with other ones raises `ConfigurationError` when
     it is used. A board has no time to live; `clear`, or removing its last member, leaves nothing behind.
 
-    Every method is one round trip, and atomic; iterating takes one for every 500 rows. Writes are never sent twice: a `ServerUnavailable` or `ServerTimeout`
-    leaves open whether a submission arrived, and submitting again is harmless unless *keep* is ``"sum"``.
+    Every method is one round trip, and atomic; iterating takes one for every 500 rows. Writes are never sent twice:
+    a `ServerUnavailable` or `ServerTimeout` leaves open whether a submission arrived, and submitting again is harmless
+    unless *keep* is ``"sum"``.
 
-    >>> async with AsyncTetrad("embedded:?memory") as t:
-    ...     board = t.leaderboard("arcade", ranking="competition")
-    ...     ranks = [(await board.submit(*score)).rank for score in (("ada", 300), ("bob", 300), ("eve", 120))]
-    ...     print(ranks, await board.rank("bob"))
-    [1, 1, 3] Entry(member='bob', score=300.0, rank=1, info=None)
+    >>> t = AsyncTetrad("embedded:?memory")
+    >>> board = t.leaderboard("arcade", ranking="competition")
+    >>> await board.submit("ada", 300, info={"level": 7})
+    Placement(member='ada', score=300.0, rank=1, previous_score=None, previous_rank=None, changed=True)
+    >>> (await board.submit("bob", 300)).rank, (await board.submit("eve", 120)).rank
+    (1, 3)
+    >>> await board.rank("ada")
+    Entry(member='ada', score=300.0, rank=1, info={'level': 7})
+    >>> [entry.member for entry in await board.around("eve", 1)]
+    ['bob', 'eve']
+    >>> [entry.member async for entry in board], await board.rank_of(299)
+    (['ada', 'bob', 'eve'], 3)
+    >>> await board.remove("bob"), await board.remove("bob"), await board.clear()
+    (True, False, 2)
+    >>> await t.aclose()
     """
 
     def __init__(
@@ -64,84 +75,46 @@ class AsyncLeaderboard:
         """Enter a score and return where that puts *member*, and where it was before.
 
         *info* is a JSON-like value (dates, decimals and sets may be in it) of up to 64 KiB when encoded, stored with
-        the member and returned in its `Entry`. It is stored when the submission counts: with ``keep="best"`` only for a newcomer or a better score,
-        so it always describes that score. ``None`` leaves what is stored as it is.
-
-        >>> await board.submit("ada", 300, info={"level": 7})
-        Placement(member='ada', score=300.0, rank=1, previous_score=None, previous_rank=None, changed=True)
+        the member and returned in its `Entry`. It is stored when the submission counts: with ``keep="best"`` only for
+        a newcomer or a better score, so it describes that score. ``None`` leaves what is stored as it is.
         """
         return await self._wire.send(self._board.submit(member, score, info))
 
     async def rank(self, member: str | bytes) -> Entry | None:
-        """The member's score, rank and info; ``None`` when it is not on the board.
-
-        >>> placement = await board.submit("ada", 300, info={"level": 7})
-        >>> await board.rank("ada")
-        Entry(member='ada', score=300.0, rank=1, info={'level': 7})
-        """
+        """The member's score, rank and info; ``None`` when it is not on the board."""
         return await self._wire.send(self._board.rank(member))
 
     async def rank_of(self, score: float) -> int:
-        """The rank that a new member with *score* would have now.
-
-        >>> placement = await board.submit("ada", 300)
-        >>> await board.rank_of(299)
-        2
-        """
+        """The rank that a new member with *score* would have now."""
         return await self._wire.send(self._board.rank_of(score))
 
     async def top(self, n: int = 10, offset: int = 0) -> list[Entry]:
-        """The best *n* (1 to 10,000), after skipping *offset*; fewer where the board ends.
-
-        >>> ranks = [(await board.submit(*score)).rank for score in (("ada", 300), ("bob", 120))]
-        >>> [entry.member for entry in await board.top(3)]
-        ['ada', 'bob']
-        """
+        """The best *n* (1 to 10,000), after skipping *offset*; fewer where the board ends."""
         return await self._wire.send(self._board.top(n, offset))
 
     async def page(self, number: int, size: int = 25) -> list[Entry]:
-        """Page *number*, from 1, of *size* rows (1 to 10,000); empty behind the end of the board.
-
-        >>> await board.page(2)
-        []
-        """
+        """Page *number*, from 1, of *size* rows (1 to 10,000); empty behind the end of the board."""
         return await self._wire.send(self._board.page(number, size))
 
     async def around(self, member: str | bytes, radius: int = 5) -> list[Entry]:
         """The member with up to *radius* (0 to 5,000) neighbours on each side; empty when it is not on the board.
 
         The list is cut off at the ends of the board, not shifted: the best member gets only those behind it.
-
-        >>> ranks = [(await board.submit(*score)).rank for score in (("ada", 300), ("bob", 120))]
-        >>> [entry.member for entry in await board.around("bob", 2)]
-        ['ada', 'bob']
         """
         return await self._wire.send(self._board.around(member, radius))
 
     async def count(self) -> int:
-        """How many members are on the board.
-
-        >>> await board.count()
-        0
-        """
+        """How many members are on the board."""
         return await self._wire.send(self._board.count())
 
     async def remove(self, member: str | bytes) -> bool:
-        """Take *member* off the board with its info; return whether it was there.
-
-        >>> placement = await board.submit("ada", 300)
-        >>> await board.remove("ada"), await board.remove("ada")
-        (True, False)
-        """
+        """Take *member* off the board with its info; return whether it was there."""
         return await self._wire.send(self._board.remove(member))
 
     async def clear(self) -> int:
         """Remove the whole board and return how many members it had.
 
         Its configuration goes too, and is not looked at: this is how a board gets other options.
-
-        >>> await board.clear()
-        0
         """
         return await self._wire.send(self._board.clear())
 
@@ -150,11 +123,6 @@ class AsyncLeaderboard:
 
         A member that is on the board all the while, with the same score, is seen exactly once; one whose score
         changes meanwhile may be seen twice or not at all.
-
-        >>> placement = await board.submit("ada", 300)
-        >>> async for entry in board:
-        ...     print(entry.rank, entry.member)
-        1 ada
         """
         after: Cursor | None = None
         while True:
