@@ -18,7 +18,7 @@ from tests import examples
 MODULES = sorted({"tetrad", *(module.name for module in pkgutil.walk_packages(tetrad.__path__, "tetrad."))})
 
 
-def tests_of(name: str) -> list[doctest.DocTest]:
+def docs_of(name: str) -> list[doctest.DocTest]:
     """The docstrings of a module that have examples."""
     if name.endswith("__main__"):
         return []
@@ -28,7 +28,7 @@ def tests_of(name: str) -> list[doctest.DocTest]:
     return [test for test in found if test.examples]
 
 
-@pytest.mark.parametrize("test", [test for name in MODULES for test in tests_of(name)], ids=lambda test: test.name)
+@pytest.mark.parametrize("test", [test for name in MODULES for test in docs_of(name)], ids=lambda test: test.name)
 def test_docstring(test: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples give what they say."""
     monkeypatch.chdir(tmp_path)
@@ -63,7 +63,9 @@ def public_objects() -> Iterator[tuple[str, Any]]:
                     yield f"{name}.{member}", value
 
 
-@pytest.mark.parametrize(("name", "thing"), public_objects(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "thing"), list(public_objects()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_public_names_are_documented(name: str, thing: Any) -> None:
     """Every public class, method and property says what it does, in a docstring of its own."""
     assert (thing.__doc__ or "").strip(), f"{name} has no docstring"

@@ -80,7 +80,7 @@ class Limit:
 
 
 class LimitState(Value, frozen=True):
-    """One limit after a decision: the permits left now, and the seconds until the cost would fit and until all are back.
+    """One limit after a decision: permits left now, and the seconds until the cost would fit and until all are back.
 
     ``retry_after`` is 0 where the cost fits and infinite where it never can.
     """

@@ -81,10 +81,12 @@ class AsyncLimiter:
 
         *key* is a str, or a function of the call's arguments that returns one.
 
-        >>> @limiter.limit(key=lambda user: user)
-        ... async def greet(user):
-        ...     return f"hello {user}"
-        >>> await greet("ada")
+        >>> async with AsyncTetrad("embedded:?memory") as t:
+        ...     @t.limiter("greetings", "10/minute").limit(key=lambda user: user)
+        ...     async def greet(user):
+        ...         return f"hello {user}"
+        ...
+        ...     await greet("ada")
         'hello ada'
         """
 

@@ -158,6 +158,11 @@ _TUPLE, _SET, _FROZENSET, _DECIMAL, _UUID, _DATETIME, _DATE, _TIME, _TIMEDELTA, 
 _ISO = {datetime.datetime: _DATETIME, datetime.date: _DATE, datetime.time: _TIME}
 
 
+def _timedelta(data: memoryview) -> datetime.timedelta:
+    days, seconds, microseconds = _unpack_list(data)
+    return datetime.timedelta(days, seconds, microseconds)
+
+
 def _markup(data: memoryview) -> Any:
     """HTML-safe text; plain text where markupsafe is not installed, which escapes it once more at worst."""
     text = str(data, "utf-8")
@@ -175,7 +180,7 @@ def _extension(code: int, data: memoryview) -> Any:
 
 
 _unpack = msgspec.msgpack.Decoder(ext_hook=_extension).decode
-_unpack_list = msgspec.msgpack.Decoder(list, ext_hook=_extension).decode
+_unpack_list = msgspec.msgpack.Decoder(list[Any], ext_hook=_extension).decode
 
 _BUILDERS: dict[int, Callable[[memoryview], Any]] = {
     _TUPLE: lambda data: tuple(_unpack_list(data)),
@@ -186,6 +191,6 @@ _BUILDERS: dict[int, Callable[[memoryview], Any]] = {
     _DATETIME: lambda data: datetime.datetime.fromisoformat(str(data, "ascii")),
     _DATE: lambda data: datetime.date.fromisoformat(str(data, "ascii")),
     _TIME: lambda data: datetime.time.fromisoformat(str(data, "ascii")),
-    _TIMEDELTA: lambda data: datetime.timedelta(*_unpack_list(data)),
+    _TIMEDELTA: _timedelta,
     _MARKUP: _markup,
 }

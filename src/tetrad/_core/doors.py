@@ -14,18 +14,17 @@ import random
 import socket
 import ssl
 import time
-from typing import Any, TypeVar
+from typing import Any
 
-import redis
-import redis.asyncio
+import redis.asyncio.connection
+import redis.connection
+import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tetrad._core.embedded import Embedded
 from tetrad._core.settings import Settings
 from tetrad.errors import ConfigurationError, ServerRefused, ServerUnavailable, TetradError
-
-P = TypeVar("P", bound=asyncio.Protocol)
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.01, 0.25
 
@@ -64,7 +63,7 @@ class Door:
             backoff = min(2 * backoff, _LAST_BACKOFF)
             address = self._address()
 
-    async def aopen(self, protocol: P) -> tuple[asyncio.Transport, Any]:
+    async def aopen(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, Any]:
         """Like `open`, for *protocol* on the running loop."""
         loop = asyncio.get_running_loop()
         address = await self._aaddress()
@@ -131,7 +130,10 @@ class Door:
 
     def _judge(self, error: Exception) -> TetradError:
         """Our error for what went wrong while connecting: the server's own words decide, where there are any."""
-        where, cause = self.settings.where, error.__context__
+        where = self.settings.where
+        while isinstance(error.__cause__, redis.RedisError):  # redis.asyncio wraps its own errors
+            error = error.__cause__
+        cause = error.__context__
         if isinstance(error, TetradError):
             return error
         if isinstance(error, redis.AuthenticationError):

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tetrad._core import codec, scripts
-from tetrad._core.call import Call
+from tetrad._core.call import Arg, Call
 from tetrad._core.keys import check_name, key
 from tetrad._ops.board_values import (
     MAX_ROWS,
@@ -86,7 +86,7 @@ class Board:
         raw = member_bytes(member)
         number = score_value(score)
         shown = member if type(member) is str else member_value(raw)
-        args = (self._config, self.ranking, self.keep, raw, self._stored(number))
+        args: tuple[Arg, ...] = (self._config, self.ranking, self.keep, raw, self._stored(number))
         if info is not None:
             args += (info_bytes(info),)
 
@@ -153,7 +153,7 @@ class Board:
     # -- inside
 
     def _rows(self, start: int, count: int) -> Call[list[Entry]]:
-        args = (self._config, self.ranking, start, start + count - 1)
+        args: tuple[Arg, ...] = (self._config, self.ranking, start, start + count - 1)
         return Call(_range, self._keys, args, self._entries)
 
     def _stored(self, score: float) -> str:

@@ -28,8 +28,8 @@ EXACT = 2**53  # whole numbers below it are exact in Lua
 
 ALGORITHMS = ("gcra", "fixed-window")
 
-_UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400}
-_UNITS |= {"day": 86400, "w": 604800, "week": 604800, "ms": 0.001, "millisecond": 0.001}
+_UNITS: dict[str, float] = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+_UNITS |= {"d": 86400, "day": 86400, "w": 604800, "week": 604800, "ms": 0.001, "millisecond": 0.001}
 _TEXT = re.compile(
     r"\s*(?P<count>\d+)\s*(?:/|\bper\b)\s*(?P<number>\d+(?:\.\d+)?)?\s*(?P<unit>[a-z]+)\s*"
     r"(?:;\s*burst\s*=\s*(?P<burst>\d+)\s*)?"

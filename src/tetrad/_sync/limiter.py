@@ -80,10 +80,12 @@ class Limiter:
 
         *key* is a str, or a function of the call's arguments that returns one.
 
-        >>> @limiter.limit(key=lambda user: user)
-        ... def greet(user):
-        ...     return f"hello {user}"
-        >>> greet("ada")
+        >>> with Tetrad("embedded:?memory") as t:
+        ...     @t.limiter("greetings", "10/minute").limit(key=lambda user: user)
+        ...     def greet(user):
+        ...         return f"hello {user}"
+        ...
+        ...     greet("ada")
         'hello ada'
         """
 

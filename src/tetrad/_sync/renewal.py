@@ -19,6 +19,7 @@ class Renewal(Forkable):
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._thread: threading.Thread | None
         self.forget()
         survive_fork(self)
 
@@ -52,7 +53,7 @@ class Renewal(Forkable):
         self._book = Book()
         self._bell = threading.Event()
         self._changing = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = None
         self._stopped = False
 
     def _renew(self) -> None:
