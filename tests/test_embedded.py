@@ -368,7 +368,7 @@ def test_a_server_without_supervisor_is_ended_by_the_next_user(
     os.write(held, f"{orphan.pid} {Path('/proc/self/ns/pid').readlink()}\n".encode())
     os.close(held)
     try:
-        wait_until(lambda: files.reachable(str(directory / "server.sock")), what="the orphan's start")
+        wait_until(lambda: files.answer(str(directory / "server.sock")), what="the orphan's start")
         path = embedded().open()
 
         assert orphan.wait(5) == -signal.SIGKILL

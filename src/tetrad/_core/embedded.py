@@ -29,6 +29,7 @@ log = logging.getLogger("tetrad")
 GRACE = 8.0  # seconds from the last user's exit to the server's stop
 THROWAWAY_GRACE = 1.0  # the same for a private throwaway: nobody else can come
 PATIENCE = 15.0  # for a start by this or another process, and for a stop that must end first
+LOADING_SECONDS = 1.0  # for a server just started; one that loads for longer is handed out, and says LOADING
 RESTART_SECONDS = 5.0  # for a supervisor to bring a crashed server back
 
 # A server may outlive by far the process that happened to start it, and needs none of its secrets.
@@ -97,9 +98,10 @@ class _Share:
             files.close_lock(self.fd)
             self.fd = -1
 
-    def alive(self) -> bool:
-        """Whether the server listens and somebody looks after it."""
-        return files.reachable(str(self.directory / files.SOCKET)) and files.held(self.directory / "supervisor.pid")
+    def answer(self) -> str:
+        """What the server answers to PING; empty if it does not, or nobody looks after it."""
+        answer = files.answer(str(self.directory / files.SOCKET))
+        return answer if answer and files.held(self.directory / "supervisor.pid") else ""
 
     def bring_up(self, options: EmbeddedOptions) -> None:
         """Start the server unless somebody else does, or its supervisor starts it again."""
@@ -107,16 +109,16 @@ class _Share:
         try:
             if not _wait(lambda: files.try_lock(fd, exclusive=True), PATIENCE):
                 raise ServerUnavailable(f"another process is still starting the server in {self.directory}")
-            if self.alive():
+            if self.answer():
                 return
             supervised = self.directory / "supervisor.pid"
-            if not _wait(lambda: self.alive() or not files.held(supervised), RESTART_SECONDS):
+            if not _wait(lambda: bool(self.answer()) or not files.held(supervised), RESTART_SECONDS):
                 raise ServerUnavailable(
                     f"the server in {self.directory} is down, and its supervisor (process "
                     f"{files.supervisor(self.directory)}) has not brought it back for {RESTART_SECONDS:g} s; "
                     f"see {self.directory / files.LOG}"
                 )
-            if not self.alive():
+            if not self.answer():
                 _start(self.directory, options)
         finally:
             files.close_lock(fd)
@@ -146,8 +148,12 @@ class Embedded:
         try:
             with share.lock:
                 share.join()
-                if not share.alive():
+                if not (answer := share.answer()):
                     share.bring_up(self.options)
+                    answer = share.answer()
+            if answer.startswith("-LOADING"):
+                # A small AOF is loaded in no time: don't let users see that there was a restart.
+                _wait(lambda: not share.answer().startswith("-LOADING"), LOADING_SECONDS)
         except BaseException as exc:
             self.close()
             if isinstance(exc, PermissionError):

@@ -26,6 +26,8 @@ PINNED = "pinned"
 # struct sockaddr_un holds 108 bytes on Linux, 104 on the BSDs and macOS, with a closing zero.
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 
+ANSWER_SECONDS = 0.5
+
 _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\w*|afpfs|webdav|9p|afs|ceph|lustre|gpfs|beegfs|ocfs2|gfs2|glusterfs|(osx)?fuse\.?(sshfs|s3fs|glusterfs|\w*nfs)"
 )
@@ -195,13 +197,18 @@ def users(directory: Path) -> list[int] | None:
     )
 
 
-def reachable(path: str) -> bool:
-    """Whether a server listens on the unix socket *path*."""
+def answer(path: str) -> str:
+    """What the server on the unix socket *path* says to PING: ``+PONG``, ``-LOADING ...``; empty if there is none.
+
+    A server that listens but is too busy to say anything soon counts as one that said ``+PONG``.
+    """
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.settimeout(2.0)
+            probe.settimeout(ANSWER_SECONDS)
             probe.connect(path)
-        except OSError as exc:
-            # A full backlog: it listens, and is busy.
-            return isinstance(exc, (TimeoutError, BlockingIOError))
-        return True
+            probe.sendall(b"PING\r\n")
+            return probe.recv(512).decode(errors="replace")
+        except (TimeoutError, BlockingIOError):  # the latter: a full backlog
+            return "+PONG"
+        except OSError:
+            return ""
