@@ -51,12 +51,13 @@ def main() -> None:
             page = browser.new_page(
                 viewport={"width": options.width, "height": options.height or 640},
                 color_scheme="dark" if options.dark else "light",
+                reduced_motion="reduce",  # or rows are caught on their way
             )
             page.goto(address)
             page.locator("#top tr").nth(9).wait_for(timeout=30_000)
             if not options.welcome:
                 play(page, options.refused)
-            page.screenshot(path=options.out, full_page=not options.height, animations="disabled")
+            page.screenshot(path=options.out, full_page=not options.height)
             browser.close()
     finally:
         demo.send_signal(signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -13,16 +14,17 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.servers import Server, wait_until
 from tools.screenshot_demo import FLAGS, chromium
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Arcade with two workers and nobody in it."""
-    arguments = [sys.executable, "-m", "demo", "--players", "0", "--port", "0"]
-    demo = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+@contextlib.contextmanager
+def arcade(*arguments: str) -> Iterator[str]:
+    """Arcade with two workers and nobody in it: its address."""
+    command = [sys.executable, "-m", "demo", "--players", "0", "--port", "0", *arguments]
+    demo = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     try:
         first = demo.stdout.readline()
@@ -32,6 +34,12 @@ def address() -> Iterator[str]:
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=60)
     assert demo.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with arcade() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +163,26 @@ def test_requests_that_make_no_sense_are_told_so(address: str) -> None:
             answer = client.post("/api/login", json={"name": name})
             assert answer.status_code == 422
             assert answer.json()["error"] == "A name has 1 to 20 printable characters."
+
+
+def test_a_server_that_is_away_is_a_503_and_comes_back(browser: Browser, name: str) -> None:
+    """Nothing hangs and nothing is a traceback: a sentence, and when the server is back the session still counts."""
+    with Server(appendonly="yes", appendfsync="always") as server, arcade("--url", server.url()) as address:
+        page = browser.new_page()
+        page.goto(address)
+        log_in(page, name)
+        server.kill()
+        with httpx.Client(base_url=address, cookies={"arcade": page.context.cookies()[0]["value"]}) as client:
+            answer = client.post("/api/play", timeout=10)
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"] == "1"
+            assert answer.json()["error"] == "The arcade is closed for a moment. Nothing is lost; try again."
+            page.locator("#spin").click()
+            expect(page.locator("#result")).to_contain_text("closed for a moment")
+            expect(page.locator("#connection")).to_have_text("Server unreachable", timeout=10_000)
+
+            server.start()
+            wait_until(lambda: client.get("/api/me").status_code == 200, 15, "the server's return")
+            expect(page.locator("#connection")).to_have_text("Live", timeout=10_000)
+            assert client.post("/api/play").json()["player"] == name
+        page.close()

@@ -17,7 +17,7 @@ from demo.players import names
 from demo.record import Claim, Record
 from demo.report import hand_offs
 from demo.supervisor import listen
-from tests.servers import Server
+from tests.servers import Server, alive, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 HELD = 7
@@ -55,10 +55,16 @@ def figure(report: str, name: str) -> int:
     return int(line[18:26].replace(",", ""))
 
 
+def running(text: str, parent: int | None = None) -> list[str]:
+    """The processes, of one parent or any, that have *text* in their command: number, parent, command."""
+    shown = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line for line in shown.splitlines() if text in line]
+    return [line for line in lines if parent in (None, int(line.split()[1]))]
+
+
 def left(place: str) -> list[str]:
     """What a run left behind: files, and processes that name its directory."""
-    lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [*(path.name for path in Path(place).iterdir()), *(line for line in lines if place in line)]
+    return [*(path.name for path in Path(place).iterdir()), *running(place)]
 
 
 def test_a_run_reports_and_holds_its_invariants(place: str) -> None:
@@ -89,14 +95,27 @@ def test_a_killed_worker_breaks_no_invariant(place: str) -> None:
     assert left(place) == []
 
 
+def test_no_worker_outlives_a_killed_demo(place: str) -> None:
+    """kill -9 for the demo itself: the workers notice, and the embedded server after them."""
+    demo = start("--port", "0", TMPDIR=place)
+    assert demo.stdout is not None
+    demo.stdout.readline()
+    wait_until(lambda: len(running("demo.worker", demo.pid)) == 2, 30, "the start of two workers")
+    workers = [int(line.split()[0]) for line in running("demo.worker", demo.pid)]
+    demo.kill()
+    demo.communicate(timeout=30)
+
+    wait_until(lambda: not any(alive(pid) for pid in workers), 20, "the end of the workers")
+    wait_until(lambda: not running(place), 30, "the end of the server")
+
+
 def test_an_interrupted_run_reports_too(server: Server) -> None:
     """Ctrl-C ends it with the report; another server than the embedded one is left as it was found."""
     demo = start("--port", "0", "--url", server.url())
     assert demo.stdout is not None
     demo.stdout.readline()
     assert "valkey" in demo.stdout.readline()
-    while not server.cli("KEYS", "arcade-*board*"):
-        assert demo.poll() is None
+    wait_until(lambda: server.cli("KEYS", "arcade-*board*"), 30, "the first score")
     demo.send_signal(signal.SIGINT)
     finish(demo)
 
