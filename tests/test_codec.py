@@ -28,7 +28,7 @@ scalars = (
     | st.binary()
     | st.decimals(allow_nan=False)
     | st.uuids()
-    | st.datetimes(allow_imaginary=False)
+    | st.datetimes()
     | st.datetimes(timezones=st.just(datetime.timezone(datetime.timedelta(hours=5, minutes=45))))
     | st.dates()
     | st.times()

@@ -32,7 +32,7 @@ def raw(fields: dict[str, Any]) -> list[bytes]:
     return flat
 
 
-def sent_fields(call: Call[Any]) -> dict[str, Any]:
+def sent_fields(call: Call[Any]) -> dict[Any, Any]:
     """What a create stores."""
     flat = call.args[6:]
     return dict(zip(flat[::2], flat[1::2], strict=True))
