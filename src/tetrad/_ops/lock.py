@@ -16,7 +16,7 @@ from tetrad._core.call import Aside, Call, Flow, Interrupted, Pause, Wake
 from tetrad._core.scripts import load
 from tetrad._core.settings import seconds
 from tetrad._core.tenure import Tenure
-from tetrad.errors import LeaseLost, ServerUnavailable, TetradError
+from tetrad.errors import LeaseLost, ServerTimeout, ServerUnavailable, TetradError
 from tetrad.types import Holder
 
 ACQUIRE = load("lock_acquire")
@@ -30,6 +30,7 @@ LONGEST_SILENCE = 20.0  # seconds after which a waiter asks again in any case
 QUEUE_STEP = 0.02  # seconds between the questions of one waiter and the next, should all be woken
 
 
+UNDO_SECONDS = 0.1  # between two attempts to give back what a caller left behind
 SHORTEST_TTL = 0.05  # seconds; a renewal has to fit in
 
 
@@ -76,6 +77,16 @@ def give_back(key: str, token: str) -> Call[bool]:
     return Call(RELEASE, (key, key + ":queue"), (token, GRANT_MS, FENCE_MEMORY_MS), bool)
 
 
+def undo(key: str, token: str) -> Flow[None]:
+    """Give back what may have been granted, as often as it takes; whoever runs this bounds it."""
+    while True:
+        try:
+            yield from give_back(key, token)
+            return
+        except (ServerUnavailable, ServerTimeout):
+            yield from Pause(UNDO_SECONDS)
+
+
 def show(name: Name) -> Call[Holder | None]:
     return Call(SHOW, (name.key, name.key + ":queue"), (), _holder)
 
@@ -104,15 +115,12 @@ def acquire(name: Name, ttl: float, timeout: float | None, renew: bool) -> Flow[
                     break
             if not taken:
                 yield from give_back(key, token)
-    except ServerUnavailable as exc:
-        if exc.sent:
-            yield from Aside(iter(give_back(key, token)))
-        raise
-    except TetradError:
-        yield from Aside(iter(give_back(key, token)))
+    except TetradError as exc:
+        if not (isinstance(exc, ServerUnavailable) and not exc.sent):
+            yield from Aside(undo(key, token))
         raise
     except Interrupted:
-        yield from give_back(key, token)
+        yield from undo(key, token)
         raise
     return Tenure(name.name, key, token, number, ttl, asked_at, renew) if taken else None
 
@@ -145,7 +153,7 @@ def release(tenure: Tenure) -> Flow[bool]:
     try:
         held = yield from give_back(tenure.key, tenure.token)
     except Interrupted:
-        yield from give_back(tenure.key, tenure.token)
+        yield from undo(tenure.key, tenure.token)
         raise
     if not held:
         tenure.lose()
