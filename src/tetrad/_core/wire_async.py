@@ -43,6 +43,7 @@ class Link(asyncio.Protocol):
         # what is awaited, in the order of the replies: future, deadline, whether a subscription's push answers it
         self._slots: deque[tuple[asyncio.Future[Any], float, bool]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_when = 0.0
         self._heard_at = loop.time()
         self._waiting_since = 0.0  # when the first of what is outstanding was sent
         self._opened: Any = None
@@ -67,7 +68,7 @@ class Link(asyncio.Protocol):
             self.loop.call_soon(self._flush)
         self._outgoing.append(packed)
         self._slots.append((future, deadline, by_push))
-        if self._sweep is None or deadline < self._sweep.when():
+        if self._sweep is None or deadline < self._sweep_when:
             self._sweep_at(deadline)
         return future
 
@@ -157,14 +158,14 @@ class Link(asyncio.Protocol):
             if not future.done():
                 future.set_exception(kind(text) if number < left else ServerUnavailable(text, sent=False))
                 future.exception()  # an abandoned caller is no unhandled error
-        for ears in list(self.ears.values()):
+        for channel, ears in self.ears.items():
             for ear in ears:
-                ear.missed()
+                ear.hear(channel, None)  # whatever is pushed until the connection stands again is lost
 
     def _sweep_at(self, when: float) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
-        self._sweep = self.loop.call_at(when, self._swept)
+        self._sweep, self._sweep_when = self.loop.call_at(when, self._swept), when
 
     def _swept(self) -> None:
         """Give up on calls whose deadline has passed, and on a server that says nothing at all."""
@@ -379,14 +380,8 @@ class AsyncEar:
                 self._bell = None
         return heard.popleft() if heard else None
 
-    def hear(self, channel: str, message: bytes) -> None:
+    def hear(self, channel: str, message: bytes | None) -> None:
         self._heard[channel].append(message)
-        self._ring()
-
-    def missed(self) -> None:
-        """The connection broke: whatever is pushed until it stands again is lost."""
-        for heard in self._heard.values():
-            heard.append(None)
         self._ring()
 
     def close(self) -> None:
