@@ -525,7 +525,7 @@ def test_child_that_collects_its_garbage_leaves_the_parent_alone(own_server: Ser
                     os._exit(0 if link is None and transports else 1)
                 except BaseException:
                     os._exit(2)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1]) == 0
             assert await wire.send(echo("parent", timeout=2.0)) == "parent"
         assert clients(own_server) == 1
         await wire.aclose()
