@@ -62,6 +62,8 @@ class Limit:
             raise TypeError(f"per must be a number of seconds or a timedelta, got {per!r:.80}")
         if not 1e-6 <= seconds <= 1e9:
             raise ValueError(f"per must be from a millionth of a second to 1e9 seconds, got {per!r:.80}")
+        if round(seconds * 1_000_000) / 1_000_000 != seconds:
+            raise ValueError(f"per must be a whole number of microseconds, got {per!r:.80}")
         object.__setattr__(self, "count", count)
         object.__setattr__(self, "per", float(seconds))
         object.__setattr__(self, "burst", count if burst is None else burst)
@@ -76,7 +78,8 @@ class Limit:
         ('100/60s', '10/1s; burst=50')
         """
         burst = "" if self.burst == self.count else f"; burst={self.burst}"
-        return f"{self.count}/{self.per:g}s{burst}"
+        per = f"{self.per:.6f}".rstrip("0").rstrip(".")
+        return f"{self.count}/{per}s{burst}"
 
 
 class LimitState(Value, frozen=True):

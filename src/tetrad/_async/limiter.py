@@ -8,7 +8,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 from tetrad._core.wire_async import AsyncWire
 from tetrad._ops.limit import Limiter as LimiterCalls
-from tetrad._ops.limit import key_of
+from tetrad._ops.limit import check_cost, chooser
 from tetrad.types import Decision, Limit
 
 P = ParamSpec("P")
@@ -90,10 +90,13 @@ class AsyncLimiter:
         'hello ada'
         """
 
+        choose = chooser(key)
+        check_cost(cost)
+
         def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             @functools.wraps(function)
             async def limited(*args: P.args, **kwargs: P.kwargs) -> T:
-                name = key_of(key, args, kwargs)
+                name = choose(*args, **kwargs)
                 decision = await self.hit(name, cost)
                 if not decision:
                     raise self._calls.refused(name, decision)

@@ -1,9 +1,10 @@
 """Rate limits: what is sent, and what the answer means.
 
-GCRA counts in whole numbers: a limit of ``count`` permits every ``per`` is, with both divided by their greatest
-common divisor, ``rate`` permits every ``period`` ticks; a permit costs ``period``, and every tick pays off ``rate``. A
-tick is a microsecond, or a millisecond where ``burst x period`` would not fit the 53 bits of a Lua number.
-(The algorithm: ITU-T I.371, as a meter of debt instead of arrival times.)
+Every limit is a bucket of debt, counted in whole numbers (`lua/include/limit_debt.lua`). For GCRA a limit is ``count``
+permits every ``per`` microseconds, both divided by their greatest common divisor: ``rate`` every ``period`` ticks. A
+permit costs ``period`` units and every tick pays off ``rate``, so no fraction ever arises. A tick is a microsecond, or
+a millisecond where ``burst x period`` would not fit the 53 bits of a Lua number. A fixed window is the bucket whose
+tick is the window and whose rate is all of it. (GCRA: ITU-T I.371, as a meter of debt instead of arrival times.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tetrad._core.call import Arg, Call
 from tetrad._core.keys import check_name, escape
@@ -23,16 +23,28 @@ HIT = load("limit_hit")
 PEEK = load("limit_peek")
 RESET = load("limit_reset")
 
+ALGORITHMS = ("gcra", "fixed-window")
 MOST_LIMITS = 16
 EXACT = 2**53  # whole numbers below it are exact in Lua
+LONGEST_FILL = 2**51  # microseconds, 71 years: the server's clock and what is added to it stay below EXACT
 
-ALGORITHMS = ("gcra", "fixed-window")
-
-_UNITS: dict[str, float] = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
-_UNITS |= {"d": 86400, "day": 86400, "w": 604800, "week": 604800, "ms": 0.001, "millisecond": 0.001}
+_UNITS = {
+    name: micros
+    for micros, names in {
+        1: "us microsecond microseconds",
+        1_000: "ms millisecond milliseconds",
+        1_000_000: "s sec secs second seconds",
+        60_000_000: "m min mins minute minutes",
+        3_600_000_000: "h hour hours",
+        86_400_000_000: "d day days",
+        604_800_000_000: "w week weeks",
+    }.items()
+    for name in names.split()
+}
 _TEXT = re.compile(
-    r"\s*(?P<count>\d+)\s*(?:/|\bper\b)\s*(?P<number>\d+(?:\.\d+)?)?\s*(?P<unit>[a-z]+)\s*"
-    r"(?:;\s*burst\s*=\s*(?P<burst>\d+)\s*)?"
+    r"\s*(?P<count>\d{1,16})\s*(?:/|\bper\b)\s*(?:(?P<whole>\d{1,16})(?:\.(?P<part>\d{1,16}))?)?\s*(?P<unit>[a-z]+)\s*"
+    r"(?:;\s*burst\s*=\s*(?P<burst>\d{1,16})\s*)?",
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -46,20 +58,40 @@ def parse(limit: str | Limit) -> Limit:
         return limit
     if not isinstance(limit, str):
         raise TypeError(f"a limit must be a str or a Limit, got {type(limit).__name__} {limit!r:.80}")
-    match = _TEXT.fullmatch(limit.lower())
-    unit = match and (_UNITS.get(match["unit"]) or _UNITS.get(match["unit"].removesuffix("s")))
+    match = _TEXT.fullmatch(limit)
+    unit = match and _UNITS.get(match["unit"].lower())
     if not match or not unit:
         raise ValueError(
             f"{limit!r:.80} is no limit; write it like '100/minute', '10/second; burst=50' or '1000 per 2 hours'"
         )
+    part = match["part"] or ""
+    micros, rest = divmod(int((match["whole"] or "1") + part) * unit, 10 ** len(part))
+    if rest:
+        raise ValueError(f"{limit!r:.80} is no limit: its period is no whole number of microseconds")
     burst = match["burst"]
-    return Limit(int(match["count"]), per=float(match["number"] or 1) * unit, burst=int(burst) if burst else None)
+    return Limit(int(match["count"]), per=micros / 1_000_000, burst=int(burst) if burst else None)
+
+
+def check_cost(cost: object) -> int:
+    """*cost* if it is a number of permits, else `ValueError` (`TypeError` for what is no number)."""
+    if type(cost) is int and cost >= 0:
+        return cost
+    error = ValueError if isinstance(cost, (int, float)) else TypeError
+    raise error(f"cost must be a whole number of permits from 0, got {cost!r:.80}")
+
+
+def chooser(key: str | Callable[..., str]) -> Callable[..., str]:
+    """What makes the key of a decorated call: *key* itself, or a function that always gives this one."""
+    if callable(key):
+        return key
+    check_name(key, "limit key")
+    return lambda *args, **kwargs: key
 
 
 class Limiter:
     """A limiter's limits, ready to be sent, and its keys."""
 
-    __slots__ = ("_head", "args", "limits", "name")
+    __slots__ = ("_args", "_head", "limits", "name")
 
     def __init__(self, prefix: str, name: str, limits: Sequence[str | Limit], algorithm: str) -> None:
         self.name = check_name(name, "limiter name")
@@ -69,88 +101,80 @@ class Limiter:
         if not 1 <= len(limits) <= MOST_LIMITS:
             raise ValueError(f"a limiter takes 1-{MOST_LIMITS} limits, such as '100/minute'; got {len(limits)}")
         self.limits = tuple(map(parse, limits))
-        args: list[Arg] = []
-        for limit in self.limits:
-            prepared = _gcra(limit) if algorithm == "gcra" else _fixed(limit)
-            name_of_state = str(prepared[0])
-            while name_of_state in args:  # two limits of the same period
-                name_of_state += "+"
-            args += (name_of_state, *prepared[1:])
-        self.args = tuple(args)
+        for at, limit in enumerate(self.limits):
+            if limit in self.limits[:at]:
+                raise ValueError(f"the limit '{limit}' is given twice")
+        scale = scale_gcra if algorithm == "gcra" else scale_window
+        self._args = tuple(number for limit in self.limits for number in scale(limit))
 
     def hit(self, key: str, cost: int) -> Call[Decision]:
-        return self._decide(HIT, key, cost)
+        return Call(HIT, (self._key(key),), self._costing(cost), self._decided)
 
     def peek(self, key: str, cost: int) -> Call[Decision]:
-        return self._decide(PEEK, key, cost)
+        return Call(PEEK, (self._key(key),), self._costing(cost), self._decided)
 
     def reset(self, key: str) -> Call[bool]:
         return Call(RESET, (self._key(key),), (), bool)
 
     def refused(self, key: str, decision: Decision) -> RateLimited:
-        retry = "never" if math.isinf(decision.retry_after) else f"in {decision.retry_after:.3g} s"
+        """The error of a decorated call."""
+        again = "it costs more than the burst" if math.isinf(decision.retry_after) else ""
+        again = again or f"try again in {decision.retry_after:.3g} s"
         return RateLimited(
-            f"limiter {self.name!r}: too many calls for {key!r:.80}; try again {retry}",
-            key=key,
-            retry_after=decision.retry_after,
+            f"limiter {self.name!r}: too many calls for {key!r:.80}; {again}", key=key, retry_after=decision.retry_after
         )
 
     def _key(self, key: str) -> str:
         return f"{self._head}{escape(check_name(key, 'limit key'))}}}"
 
-    def _decide(self, script: Any, key: str, cost: int) -> Call[Decision]:
-        if type(cost) is not int:
-            raise (TypeError if isinstance(cost, bool) or not isinstance(cost, float) else ValueError)(
-                f"cost must be an int, got {cost!r:.80}"
-            )
-        if cost < 0:
-            raise ValueError(f"cost must not be negative, got {cost}")
-        return Call(script, (self._key(key),), (min(cost, EXACT), *self.args), self._decided)
+    def _costing(self, cost: int) -> tuple[Arg, ...]:
+        return min(check_cost(cost), EXACT), *self._args
 
     def _decided(self, reply: list[int]) -> Decision:
+        allowed = reply[0] == 1
         limits = self.limits
-        if len(limits) == 1:
-            allowed, remaining, retry_us, reset_us = reply
-            retry = retry_us / 1e6 if retry_us >= 0 else math.inf
-            reset = reset_us / 1e6
-            state = LimitState(limits[0], remaining, retry, reset)
-            return Decision(allowed == 1, limits[0].count, remaining, retry, reset, (state,))
+        if len(limits) == 1:  # most limiters, and the hot path
+            state = _state(limits[0], *reply[1:])
+            return Decision(allowed, state.limit.count, state.remaining, state.retry_after, state.reset_after, (state,))
         states = tuple(
-            LimitState(limit, reply[at], reply[at + 1] / 1e6 if reply[at + 1] >= 0 else math.inf, reply[at + 2] / 1e6)
-            for limit, at in zip(limits, range(1, len(reply), 3), strict=True)
+            _state(limit, *reply[at : at + 3]) for limit, at in zip(limits, range(1, len(reply), 3), strict=True)
         )
         tightest = min(states, key=lambda state: (-state.retry_after, state.remaining))
         return Decision(
-            reply[0] == 1, tightest.limit.count, tightest.remaining, tightest.retry_after, tightest.reset_after, states
+            allowed, tightest.limit.count, tightest.remaining, tightest.retry_after, tightest.reset_after, states
         )
 
 
-def _micros(limit: Limit) -> int:
+def _state(limit: Limit, remaining: int, retry_us: int, reset_us: int) -> LimitState:
+    return LimitState(limit, remaining, retry_us / 1e6 if retry_us >= 0 else math.inf, reset_us / 1e6)
+
+
+def micros_of(limit: Limit) -> int:
+    """The period of *limit* in microseconds: a whole number, `Limit` has seen to that."""
     return round(limit.per * 1_000_000)
 
 
-def _gcra(limit: Limit) -> tuple[Arg, ...]:
-    """name, rate, period, burst, tick"""
+def scale_gcra(limit: Limit) -> tuple[int, int, int, int, int]:
+    """id, rate, period, burst, tick: the limit in whole numbers, or `ConfigurationError` where it does not fit them."""
+    micros = micros_of(limit)
     for tick in (1, 1000):
-        ticks = max(1, _micros(limit) // tick)
-        if tick > 1 and ticks * tick != _micros(limit):
-            break  # a period of odd microseconds cannot be counted in milliseconds
+        ticks, odd = divmod(micros, tick)
         common = math.gcd(limit.count, ticks)
         rate, period = limit.count // common, ticks // common
-        if limit.burst * period < EXACT and rate < EXACT:
-            return f"g{_micros(limit)}", rate, period, limit.burst, tick
+        if odd or limit.burst * period >= EXACT:
+            continue
+        if -(-limit.burst * period // rate) * tick > LONGEST_FILL:
+            raise ConfigurationError(f"the limit '{limit}' cannot be kept: to give its burst back takes over 70 years")
+        return micros, rate, period, limit.burst, tick
     raise ConfigurationError(
-        f"the limit {str(limit)!r} cannot be counted exactly: burst x period is too large; "
-        "take a shorter period, a smaller burst or rounder numbers"
+        f"the limit '{limit}' cannot be counted exactly: its burst x period is too large; "
+        "take a smaller burst, a shorter period or rounder numbers"
     )
 
 
-def _fixed(limit: Limit) -> tuple[Arg, ...]:
+def scale_window(limit: Limit) -> tuple[int, int, int, int, int]:
+    """The same for a fixed window, which has no burst of its own."""
     if limit.burst != limit.count:
-        raise ConfigurationError(f"a fixed window has no burst of its own, got {str(limit)!r}")
-    return f"f{_micros(limit)}", limit.count, _micros(limit), limit.count, 1
-
-
-def key_of(key: str | Callable[..., str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The key of a decorated call: a fixed one, or what a function makes of the call's arguments."""
-    return key(*args, **kwargs) if callable(key) else key
+        raise ConfigurationError(f"a fixed window has no burst of its own, got '{limit}'")
+    micros = micros_of(limit)
+    return -micros, limit.count, 1, limit.count, micros

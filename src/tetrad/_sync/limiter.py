@@ -9,7 +9,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 from tetrad._core.wire_sync import Wire
 from tetrad._ops.limit import Limiter as LimiterCalls
-from tetrad._ops.limit import key_of
+from tetrad._ops.limit import check_cost, chooser
 from tetrad.types import Decision, Limit
 
 P = ParamSpec("P")
@@ -89,10 +89,13 @@ class Limiter:
         'hello ada'
         """
 
+        choose = chooser(key)
+        check_cost(cost)
+
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
             @functools.wraps(function)
             def limited(*args: P.args, **kwargs: P.kwargs) -> T:
-                name = key_of(key, args, kwargs)
+                name = choose(*args, **kwargs)
                 decision = self.hit(name, cost)
                 if not decision:
                     raise self._calls.refused(name, decision)
