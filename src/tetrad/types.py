@@ -114,19 +114,24 @@ class Decision(Value, frozen=True):
     def headers(self) -> dict[str, str]:
         """HTTP response fields: ``RateLimit`` and ``RateLimit-Policy`` (IETF draft 10), ``Retry-After`` on a refusal.
 
-        All numbers are whole seconds, rounded up, so nobody who waits as told comes too early. A hit that can never
-        be allowed has no ``Retry-After``.
+        All times are whole seconds, rounded up, so nobody who waits as told comes too early. On a refusal only the
+        limits that refuse have a ``t``, so that ``Retry-After`` is never before one. A hit that can never be allowed
+        has no ``Retry-After``.
+
+        >>> state = LimitState(Limit(10, per=60), remaining=0, retry_after=5.2, reset_after=59.2)
+        >>> Decision(False, 10, 0, 5.2, 59.2, (state,)).headers()
+        {'RateLimit-Policy': '"10/60s";q=10;w=60', 'RateLimit': '"10/60s";r=0;t=6', 'Retry-After': '6'}
         """
-        policies, states = [], []
+        policies, items = [], []
         for state in self.states:
             name = f'"{state.limit}"'
-            policies.append(f"{name};q={state.limit.count};w={max(1, math.ceil(state.limit.per))}")
-            wait = state.retry_after or state.reset_after
-            until = "" if math.isinf(wait) else f";t={math.ceil(wait)}"
-            states.append(f"{name};r={min(state.remaining, state.limit.count)}{until}")
-        fields = {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
+            policies.append(f"{name};q={state.limit.count};w={math.ceil(state.limit.per)}")
+            wait = state.reset_after if self.allowed else state.retry_after
+            until = "" if math.isinf(wait) or (not self.allowed and not wait) else f";t={math.ceil(wait)}"
+            items.append(f"{name};r={min(state.remaining, state.limit.count)}{until}")
+        fields = {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(items)}
         if not self.allowed and not math.isinf(self.retry_after):
-            fields["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+            fields["Retry-After"] = str(math.ceil(self.retry_after))
         return fields
 
 

@@ -118,10 +118,10 @@ class Limiter:
 
     def refused(self, key: str, decision: Decision) -> RateLimited:
         """The error of a decorated call."""
-        again = "it costs more than the burst" if math.isinf(decision.retry_after) else ""
-        again = again or f"try again in {decision.retry_after:.3g} s"
+        retry = decision.retry_after
+        advice = "the cost is above the burst" if math.isinf(retry) else f"try again in {retry:.3g} s"
         return RateLimited(
-            f"limiter {self.name!r}: too many calls for {key!r:.80}; {again}", key=key, retry_after=decision.retry_after
+            f"limiter {self.name!r}: too many calls for {key!r:.80}; {advice}", key=key, retry_after=retry
         )
 
     def _key(self, key: str) -> str:
