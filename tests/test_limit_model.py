@@ -156,7 +156,7 @@ def windows() -> st.SearchStrategy[Limit]:
     return st.builds(lambda count, period: Limit(count, per=period / SECOND), st.integers(1, 15), PERIODS)
 
 
-# A step: how far time goes, in parts of the first limit's period or in microseconds; the cost; whether to hit or to ask.
+# A step: how far time goes (parts of the first period, and microseconds); the cost; 0 asks and anything else hits.
 PARTS = st.sampled_from([0, 0, 0, 0.01, 0.1, 0.5, 0.999, 1, 1.3, 5, 20, -0.01, -0.4, -1, -1.5, -3, -40])
 STEPS = st.lists(
     st.tuples(PARTS, st.integers(-3, 3), st.sampled_from([0, 1, 1, 1, 1, 2, 3, 7, 16, 10**6]), st.integers(0, 5)),
