@@ -19,9 +19,12 @@ import redis.asyncio
 
 from bench.rounds import Contestant, Result, compare, in_tasks, in_threads
 from tetrad import AsyncTetrad, Tetrad
+from tetrad._core.call import Call
 from tetrad._core.embedded import Embedded, EmbeddedOptions
+from tetrad._core.scripts import Script
 
 EMPTY = "#!lua flags=no-writes\nreturn 1"
+EMPTY_CALL = Call(Script("empty", EMPTY), ("k",), ("a", "b"), int)
 BASELINE = "redis-py EVALSHA, empty script"
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "0.3"))
@@ -67,6 +70,7 @@ def _sync(url: str, threads: int) -> list[Result]:
         contestants: dict[str, Callable[[], Any]] = {
             BASELINE: lambda: bare.evalsha(sha, 1, "k", "a", "b"),
             "redis-py PING": bare.ping,
+            "Tetrad, the same empty script": lambda: t._wire.send(EMPTY_CALL),
             "limiter.hit": lambda: limiter.hit("ada"),
             "lock acquire + release (2 trips)": pair,
             "session load": lambda: store.load(session_id),
@@ -103,6 +107,7 @@ async def _async(url: str, tasks: int) -> list[Result]:
         contestants: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
             (BASELINE, lambda: bare.evalsha(sha, 1, "k", "a", "b")),
             ("redis-py PING", bare.ping),
+            ("Tetrad, the same empty script", lambda: t._wire.send(EMPTY_CALL)),
             ("limiter.hit", lambda: limiter.hit("ada")),
             ("lock acquire + release (2 trips)", pair),
             ("session load", lambda: store.load(session_id)),
