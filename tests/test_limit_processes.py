@@ -87,7 +87,7 @@ def hit_from_all(*args: Any) -> int:
 
 @pytest.mark.parametrize("text", ["200/second; burst=40", "7/30ms", "2000/second; burst=1"])
 def test_no_more_than_the_burst_and_the_rate_are_admitted(server: Server, url: str, name: str, text: str) -> None:
-    """However many hit at once: at most burst + rate x time get in; and nearly all of that does, for a refusal costs nothing."""
+    """However many hit at once: at most burst + rate x time get in, and nearly as many do."""
     with Tetrad(url) as t:
         (limit,) = t.limiter(name, text).limits
     begun = now(server)
