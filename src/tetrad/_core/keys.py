@@ -13,7 +13,6 @@ from tetrad.errors import ConfigurationError
 MAX_NAME_BYTES = 512
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SPECIAL = re.compile(r"[%{}:]")
 _PREFIX = re.compile(r"[A-Za-z0-9_.\-/]+(:[A-Za-z0-9_.\-/]+)*")
 
 
@@ -49,7 +48,7 @@ def check_prefix(prefix: object) -> str:
 
 def escape(name: str) -> str:
     """*name* as it stands inside a key."""
-    return _SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", name)
+    return name.replace("%", "%25").replace("{", "%7B").replace("}", "%7D").replace(":", "%3A")
 
 
 def unescape(text: str) -> str:

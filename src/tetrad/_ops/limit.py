@@ -105,7 +105,7 @@ class Limiter:
             if limit in self.limits[:at]:
                 raise ValueError(f"the limit '{limit}' is given twice")
         scale = scale_gcra if algorithm == "gcra" else scale_window
-        self._args = tuple(number for limit in self.limits for number in scale(limit))
+        self._args = tuple(str(number) for limit in self.limits for number in scale(limit))  # once, not for every hit
 
     def hit(self, key: str, cost: int) -> Call[Decision]:
         return Call(HIT, (self._key(key),), self._costing(cost), self._decided)
@@ -131,22 +131,30 @@ class Limiter:
         return min(check_cost(cost), EXACT), *self._args
 
     def _decided(self, reply: list[int]) -> Decision:
-        allowed = reply[0] == 1
         limits = self.limits
-        if len(limits) == 1:  # most limiters, and the hot path
-            state = _state(limits[0], *reply[1:])
-            return Decision(allowed, state.limit.count, state.remaining, state.retry_after, state.reset_after, (state,))
-        states = tuple(
-            _state(limit, *reply[at : at + 3]) for limit, at in zip(limits, range(1, len(reply), 3), strict=True)
-        )
-        tightest = min(states, key=lambda state: (-state.retry_after, state.remaining))
+        if len(limits) == 1:  # most limiters
+            tightest = _state(limits[0], reply, 1)
+            states: tuple[LimitState, ...] = (tightest,)
+        else:
+            states = tuple([_state(limit, reply, 3 * at + 1) for at, limit in enumerate(limits)])
+            tightest = min(states, key=_slack)
         return Decision(
-            allowed, tightest.limit.count, tightest.remaining, tightest.retry_after, tightest.reset_after, states
+            reply[0] == 1,
+            tightest.limit.count,
+            tightest.remaining,
+            tightest.retry_after,
+            tightest.reset_after,
+            states,
         )
 
 
-def _state(limit: Limit, remaining: int, retry_us: int, reset_us: int) -> LimitState:
-    return LimitState(limit, remaining, retry_us / 1e6 if retry_us >= 0 else math.inf, reset_us / 1e6)
+def _state(limit: Limit, reply: list[int], at: int) -> LimitState:
+    retry_us = reply[at + 1]
+    return LimitState(limit, reply[at], retry_us / 1e6 if retry_us >= 0 else math.inf, reply[at + 2] / 1e6)
+
+
+def _slack(state: LimitState) -> tuple[float, int]:
+    return -state.retry_after, state.remaining
 
 
 def micros_of(limit: Limit) -> int:
