@@ -243,7 +243,7 @@ def test_it_is_detached(directory: Path, start_user: Callable[..., subprocess.Po
         with joined(directory) as other:
             pid = server_pid(directory)
             os.killpg(user.pid, signal.SIGINT)
-            user.wait()
+            user.wait(10)
             assert answers(other, "PING") == b"PONG"
             assert server_pid(directory) == pid
 
