@@ -10,7 +10,6 @@ import pytest
 
 from tests.servers import Server
 
-
 # A shell that starts us in the background has SIGINT ignored, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
