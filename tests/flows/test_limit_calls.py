@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tetrad._ops.limit import EXACT, LONGEST_FILL, Limiter, parse, scale_gcra, scale_window
+from tetrad._ops.limit import EXACT, LONGEST_FILL, Limiter, identity, parse, scale_gcra, scale_window
 from tetrad.errors import ConfigurationError
 from tetrad.types import Decision, Limit, LimitState
 
@@ -138,19 +138,29 @@ def test_a_limit_is_exact_or_refused(limit: Limit):
         assert -(-burst * period // rate) * tick <= max(LONGEST_FILL, micros)
         if scale is scale_gcra:
             assert Fraction(rate, period * tick) == Fraction(limit.count, micros)
-            assert id == micros
+            assert 0 < id < EXACT
         else:
-            assert (id, rate, period, tick) == (-micros, limit.count, 1, micros)
+            assert (rate, period, tick) == (limit.count, 1, micros)
+            assert -EXACT < id < 0
+
+
+def test_limits_are_told_apart_in_every_process():
+    """The number that stands for a limit comes from its text and from nothing else: it is part of what is stored."""
+    same = [identity(parse(text)) for text in ("60/minute", "60 per 1 min", "60/60s; burst=60")]
+    others = [identity(parse(text)) for text in ("60/minute; burst=59", "61/minute", "60/hour", "1/second")]
+
+    assert same == [47227731942000] * 3
+    assert len({same[0], *others}) == 5
 
 
 def test_a_million_a_day_is_counted_exactly():
     """burst x period in microseconds would be 8.64e16, more than 2^53, without the common divisor."""
-    assert scale_gcra(parse("1000000/day")) == (DAY * 10**6, 1, 86_400, 1_000_000, 1)
+    assert scale_gcra(parse("1000000/day"))[1:] == (1, 86_400, 1_000_000, 1)
 
 
 def test_where_microseconds_do_not_fit_the_tick_is_a_millisecond():
     """A prime count a day, with a burst of its size."""
-    assert scale_gcra(parse("999983/day")) == (DAY * 10**6, 999_983, DAY * 1000, 999_983, 1000)
+    assert scale_gcra(parse("999983/day"))[1:] == (999_983, DAY * 1000, 999_983, 1000)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +208,8 @@ def test_a_hit_has_its_cost_and_all_limits():
     call = limiter("10/second; burst=50", "1000/hour").hit("user:7", 3)
 
     assert call.keys == ("tetrad:limit:{api:user%3A7}",)
-    assert call.args == (3, "1000000", "1", "100000", "50", "1", "3600000000", "1", "3600000", "1000", "1")
+    ids = call.args[1], call.args[6]
+    assert call.args == (3, ids[0], "1", "100000", "50", "1", ids[1], "1", "3600000", "1000", "1")
     assert not call.script.replay
     assert limiter().peek("k", 1).script.replay
     assert limiter().reset("k").script.replay

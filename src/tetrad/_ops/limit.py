@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 from tetrad._core.call import Arg, Call
 from tetrad._core.keys import check_name, escape
@@ -162,6 +163,11 @@ def micros_of(limit: Limit) -> int:
     return round(limit.per * 1_000_000)
 
 
+def identity(limit: Limit) -> int:
+    """The number that stands for *limit* in what is stored: 48 bits of its text's hash."""
+    return int.from_bytes(blake2b(str(limit).encode(), digest_size=6).digest())
+
+
 def scale_gcra(limit: Limit) -> tuple[int, int, int, int, int]:
     """id, rate, period, burst, tick: the limit in whole numbers, or `ConfigurationError` where it does not fit them."""
     micros = micros_of(limit)
@@ -173,7 +179,7 @@ def scale_gcra(limit: Limit) -> tuple[int, int, int, int, int]:
             continue
         if -(-limit.burst * period // rate) * tick > LONGEST_FILL:
             raise ConfigurationError(f"the limit '{limit}' cannot be kept: to give its burst back takes over 70 years")
-        return micros, rate, period, limit.burst, tick
+        return identity(limit), rate, period, limit.burst, tick
     raise ConfigurationError(
         f"the limit '{limit}' cannot be counted exactly: its burst x period is too large; "
         "take a smaller burst, a shorter period or rounder numbers"
@@ -184,5 +190,4 @@ def scale_window(limit: Limit) -> tuple[int, int, int, int, int]:
     """The same for a fixed window, which has no burst of its own."""
     if limit.burst != limit.count:
         raise ConfigurationError(f"a fixed window has no burst of its own, got '{limit}'")
-    micros = micros_of(limit)
-    return -micros, limit.count, 1, limit.count, micros
+    return -identity(limit), limit.count, 1, limit.count, micros_of(limit)

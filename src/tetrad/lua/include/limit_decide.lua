@@ -12,8 +12,8 @@ local function limit_decide(now, charge)
     numbers[i] = tonumber(numbers[i])
   end
   for i = 2, #numbers, 5 do
-    if state[i - 1] ~= numbers[i] or state[i + 2] ~= numbers[i + 2] then
-      store, state = #state > 0, limit_adapt(state, numbers, now)
+    if state[i - 1] ~= numbers[i] then
+      state, store = limit_adapt(state, numbers, now)
       break
     end
   end
