@@ -28,7 +28,7 @@ GIVEN = "local function clock()\n  return tonumber(table.remove(ARGV))\nend\n"
 SECOND, MINUTE, HOUR, DAY = 1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000
 START = 1_700_000_000_000_000  # microseconds; nothing is special about it
 
-model_settings = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+model_settings = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 class World:
@@ -152,6 +152,9 @@ def gcra(draw: st.DrawFn) -> Limit:
     return limit
 
 
+ALGORITHMS = st.tuples(*[st.sampled_from(["gcra", "fixed-window"])] * 2)
+
+
 def windows() -> st.SearchStrategy[Limit]:
     return st.builds(lambda count, period: Limit(count, per=period / SECOND), st.integers(1, 15), PERIODS)
 
@@ -226,3 +229,56 @@ def test_limits_together_are_all_or_nothing(world: World, limits: list[Limit], s
 def test_windows_together_are_all_or_nothing(world: World, limits: list[Limit], steps: Any) -> None:
     """The same for windows."""
     play(world, limits, "fixed-window", steps)
+
+
+@model_settings
+@given(first=gcra(), second=gcra(), algorithms=ALGORITHMS, cost=st.integers(1, 15), parts=st.floats(0, 1.5))
+def test_another_limit_takes_the_debt_over(
+    world: World, first: Limit, second: Limit, algorithms: tuple[str, str], cost: int, parts: float
+) -> None:
+    """As far as its burst goes: what was not paid off by the old rate is owed to the new limit, to a whole permit."""
+    assume(first != second)
+    old, new = (
+        limit if algorithm == "gcra" else Limit(limit.count, per=limit.per)
+        for limit, algorithm in zip((first, second), algorithms, strict=True)
+    )
+    cost = min(cost, old.burst)
+    name = f"model-{uuid.uuid4().hex}"
+    before, after = (
+        ops.Limiter("tetrad", name, [limit], algorithm) for limit, algorithm in zip((old, new), algorithms, strict=True)
+    )
+    model = Model([old], algorithms[0])
+    now = START + round(parts * old.per * SECOND)
+    assert world.ask(before.hit("k", cost), START)
+    model.decide(START, cost, True)
+    owed = min(model.buckets[0].settle(now)[0], Fraction(new.burst))
+
+    taken = new.burst - world.ask(after.peek("k", 1), now).remaining
+
+    assert math.ceil(owed) <= taken <= math.ceil(owed * (1 + Fraction(1, 10**9)))
+    assert world.ask(after.hit("k", 0), now).remaining == new.burst - taken  # and stores it
+    assert world.ask(after.peek("k", 1), now).remaining == new.burst - taken
+    world.redis.delete(*after.hit("k", 1).keys)
+
+
+@model_settings
+@given(
+    limits=st.lists(gcra(), min_size=2, max_size=4, unique=True), order=st.randoms(use_true_random=False), steps=STEPS
+)
+def test_the_order_of_limits_does_not_matter(world: World, limits: list[Limit], order: Any, steps: Any) -> None:
+    """Processes that name the same limits in another order count the same."""
+    name = f"model-{uuid.uuid4().hex}"
+    model, now = Model(limits, "gcra"), START
+    for part, odd, cost, kind in steps:
+        now += round(part * limits[0].per * SECOND) + odd
+        order.shuffle(mixed := list(limits))
+        limiter = ops.Limiter("tetrad", name, mixed, "gcra")
+        allowed, states, _ = model.decide(now, cost, kind != 0)
+        decision = world.ask(limiter.hit("k", cost) if kind else limiter.peek("k", cost), now)
+
+        found = {
+            state.limit: (state.remaining, micros(state.retry_after), micros(state.reset_after))
+            for state in decision.states
+        }
+        assert (decision.allowed, [found[limit] for limit in limits]) == (allowed, states)
+    world.redis.delete(*limiter.hit("k", 1).keys)
