@@ -43,6 +43,8 @@ class Holder(Value, frozen=True):
 class Limit:
     """*count* permits every *per* seconds (or a timedelta), of which *burst* may be taken at once (default: *count*).
 
+    *per* is a whole number of microseconds, up to 1e9 seconds; anything else is a `ValueError`, never rounded.
+
     >>> Limit(100, per=60, burst=20)
     Limit(100, per=60.0, burst=20)
     """

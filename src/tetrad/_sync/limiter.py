@@ -26,7 +26,8 @@ class Limiter:
       twice the limit in one period after a pause when burst equals it; permits come back one by one.
     - ``"fixed-window"``: at most the limit in each window, aligned to the epoch; at the edge of two, up to twice.
 
-    A changed limit keeps what is owed, up to its burst. A key that is not used leaves nothing behind.
+    A limit that replaces another takes over what is owed, up to its burst. A key that is not used leaves nothing
+    behind. After a step of the server's clock nobody waits for longer than two fillings of a bucket.
 
     >>> with Tetrad("embedded:?memory") as t:
     ...     limiter = t.limiter("login", "2/minute")
@@ -72,7 +73,7 @@ class Limiter:
         return self._wire.send(self._calls.peek(key, cost))
 
     def reset(self, key: str) -> bool:
-        """Give *key* all its permits back; ``False`` when it had them."""
+        """Give *key* all its permits back; ``False`` when it had them. Works when the server's memory is full."""
         return self._wire.send(self._calls.reset(key))
 
     def limit(self, *, key: str | Callable[..., str], cost: int = 1) -> Callable[[Callable[P, T]], Callable[P, T]]:
