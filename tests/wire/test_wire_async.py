@@ -218,9 +218,26 @@ async def test_many_calls_into_a_black_hole(own_server: Server) -> None:
 
         assert {type(result) for result in results} == {ServerTimeout}
         assert len({id(result) for result in results}) == len(results)  # to each an error of its own
-        assert took < 5.0
+        assert took < 10.0
         proxy.pass_on()
         await wire.aclose()
+
+
+@LOOPS
+def test_loop_that_was_blocked(new_loop: NewLoop, server: Server) -> None:
+    """An answer that came in time is an answer, even if the loop was too busy to read it before its deadline."""
+
+    async def main() -> None:
+        wire = AsyncWire(door(server.url(), timeout=0.2))
+        await wire.send(echo("open"))
+        task = asyncio.ensure_future(wire.send(echo("answered")))
+        await asyncio.sleep(0.001)
+        time.sleep(0.4)
+
+        assert await task == "answered"
+        await wire.aclose()
+
+    run(new_loop, main())
 
 
 async def test_broken_connection_tells_each_call_whether_it_left(
@@ -418,6 +435,7 @@ async def test_ear_reconnects_by_itself(own_server: Server) -> None:
         proxy.cut()
         assert await ear.wake("tetrad:a", 30.0) is None
         assert await ear.wake("tetrad:a", 0) is None
+        await wire.send(echo("asked again"))  # as a flow does after each None; it comes after the subscription
         own_server.cli("SPUBLISH", "tetrad:a", "after")
 
         assert await ear.wake("tetrad:a", 5.0) == b"after"
@@ -432,6 +450,7 @@ async def test_ear_after_a_restart_that_nobody_noticed(wire: AsyncWire, own_serv
     own_server.start()
     ear = wire.listen()
     assert await ear.wake("tetrad:a", 0) is None
+    await wire.send(echo("asked again"))
     own_server.cli("SPUBLISH", "tetrad:a", "news")
 
     messages = [await ear.wake("tetrad:a", 0.5) for _ in range(2)]

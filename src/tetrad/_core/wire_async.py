@@ -116,8 +116,9 @@ class Link(asyncio.Protocol):
             self.close(ServerUnavailable, f"the server sent something that is no reply: {exc!r}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.alive = False
-        self._fail(ServerUnavailable, f"the connection broke: {exc or 'closed by the server'}")
+        if self.alive:
+            self.alive = False
+            self._fail(ServerUnavailable, f"the connection broke: {exc or 'closed by the server'}")
         Door.abandon(self._opened)
 
     # -- inside
@@ -173,7 +174,8 @@ class Link(asyncio.Protocol):
         if not self._slots:
             return
         now = self.loop.time()
-        nearest = silent_at = max(max(self._heard_at, self._waiting_since) + self._timeout, self._slots[0][1])
+        silent_since = max(self._heard_at, self._waiting_since) if len(self._slots) > len(self._outgoing) else now
+        nearest = silent_at = max(silent_since + self._timeout, self._slots[0][1])
         for future, deadline, _ in self._slots:
             if deadline > now:
                 nearest = min(nearest, deadline)
