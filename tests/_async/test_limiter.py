@@ -185,6 +185,17 @@ async def test_every_key_expires(
             assert left >= max(state.reset_after for state in decision.states) * 1000 - 5_000
 
 
+async def test_no_key_expires_before_its_debt_is_paid(t: AsyncTetrad, server: Server, name: str) -> None:
+    """Not by a part of a millisecond: the server's expiry counts in whole ones."""
+    limiter = t.limiter(name, "7/minute", "999983/day")
+    for key in map(str, range(50)):
+        await limiter.hit(key)
+        state = server.cli("GET", key_of(name, key))
+        free = max(struct.unpack(f"<{len(state) // 8}d", state[1:])[4::5])
+
+        assert free <= server.cli("PEXPIRETIME", key_of(name, key)) * 1000 <= free + 2_000
+
+
 async def test_when_memory_is_full_limits_can_be_lifted(t: AsyncTetrad, server: Server, name: str) -> None:
     """A hit is refused by the server, by name; peek and reset still work."""
     limiter = t.limiter(name, "2/hour")
