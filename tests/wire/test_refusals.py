@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tetrad._core.call import Call
 from tetrad._core.scripts import Script
 from tetrad.errors import ServerRefused, ServerTimeout, ServerUnavailable
 
-ACL = "~tetrad:* &tetrad:* +@read +@write +@scripting +@pubsub +@connection"
+ACL = "~tetrad:* &tetrad:* +@read +@write +@scripting +@pubsub +@connection -@dangerous +time"
 
 
 @contextlib.contextmanager
@@ -83,6 +84,20 @@ def test_user_without_the_right(connect: Makers, own_server: Server) -> None:
     assert ann.send(count(NEVER, "tetrad:key")) == 1
     with refused("NOPERM"):
         bob.send(count(NEVER, "tetrad:key"))
+
+
+@pytest.mark.parametrize("program", [None, "redis-server"], ids=["valkey", "redis"])
+def test_user_who_may_not_run_what_a_script_does(connect: Makers, program: str | None) -> None:
+    """Servers word this without NOPERM; the error says all the same where the rights are written down."""
+    binary = shutil.which(program) if program else None
+    if program and not binary:
+        pytest.skip(f"there is no {program} here")
+    with Server(binary=binary) as server:
+        server.cli("ACL", "SETUSER", "ann", "on", ">pw", *ACL.split(), "-time")
+        ann = connect(f"unix://ann:pw@{server.path}")
+
+        with pytest.raises(ServerRefused, match="README"):
+            ann.send(Call(Script("clock", "#!lua\nreturn redis.call('TIME')"), ("tetrad:key",), (), list))
 
 
 def test_user_who_may_not_load_scripts(connect: Makers, own_server: Server) -> None:

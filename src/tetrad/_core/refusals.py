@@ -6,10 +6,13 @@ from tetrad.errors import DataError, ServerRefused, ServerUnavailable, TetradErr
 
 _NOT_SERVING = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"}
 
+# What NOPERM is called when it happens inside a script: by Redis 7.0, and by Valkey and later Redis.
+_NO_RIGHT = ("The user executing the script can't", "ACL failure in script")
+
 _ADVICE = {
     "OOM": "the server is out of memory: raise its maxmemory or free some",
     "READONLY": "this server is a replica; writes go to the primary",
-    "NOPERM": "the user may not run this; see the ACL in the documentation",
+    "NOPERM": "the user may not do this; Tetrad's README says under Servers which rights it needs",
     "NOAUTH": "put the password into the URL",
     "WRONGPASS": "check the user and password in the URL",
     "MISCONF": "the server cannot write its snapshot and refuses writes; see its log",
@@ -30,5 +33,5 @@ raise its maxmemory or free some)")
         return ServerUnavailable(f"the server is not serving now: {text}", key=key)
     if code == "WRONGTYPE":
         return DataError(f"the stored value was not written by Tetrad: {text}", key=key)
-    advice = _ADVICE.get(code)
+    advice = _ADVICE.get("NOPERM" if any(words in text for words in _NO_RIGHT) else code)
     return ServerRefused(f"{text} ({advice})" if advice else text, key=key, code=code)
