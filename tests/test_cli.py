@@ -52,6 +52,7 @@ def test_up_status_down(directory: Path) -> None:
     """`up` starts a server that stays without users, `status` describes it, `down` stops it; data stays."""
     up = cli("up", directory)
     assert (up.returncode, up.stderr) == (0, "")
+    assert up.stdout.splitlines()[0].endswith(f"; it stays until `tetrad down '{directory}'`")
     quoted = str(directory).replace(" ", "%20")
     assert up.stdout.splitlines()[1:] == [f"  embedded:{quoted}", f"  unix://{quoted}/server.sock"]
     ask(directory / "server.sock", "SET", "key", "value")
@@ -69,7 +70,7 @@ def test_up_status_down(directory: Path) -> None:
         rf"directory +{directory}",
         rf"server +(Valkey|Redis) [\d.]+, process {pid}, supervised by process \d+",
         r"uptime +\d+ s",
-        r"users +.+; it stays without users until `tetrad down`",
+        rf"users +.+; it stays without users until `tetrad down '{directory}'`",
         r"memory +[\d.]+ MB",
         r"durability +second",
         r"persistence +ok",
@@ -159,6 +160,19 @@ def test_failures_are_one_line(directory: Path) -> None:
     answer = cli("up", directory / ("x" * 100))
     assert answer.returncode == 1
     assert re.fullmatch(r"tetrad: the socket path .* choose a directory with a shorter path\n", answer.stderr)
+
+
+@pytest.mark.parametrize("text", ["", "redis://:secret@localhost:6379", "unix:///run/valkey.sock"])
+@pytest.mark.parametrize("command", ["up", "status", "down"])
+def test_what_is_no_directory(command: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL, or nothing because a variable was unset, puts no server into the working directory."""
+    monkeypatch.chdir(tmp_path)
+    answer = cli(command, text)
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.startswith("tetrad: DIR must be a directory or embedded:DIR, got '")
+    assert "secret" not in answer.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +73,8 @@ def _up(arguments: argparse.Namespace) -> int:
     from tetrad._core.embedded import EmbeddedOptions
 
     found = control.up(EmbeddedOptions(_directory(arguments.directory), arguments.durability))
-    print(f"up: {found.version}, process {found.pid}, durability {found.durability}; it stays until `tetrad down`")
+    stays = f"it stays until {_down_of(found.directory)}"
+    print(f"up: {found.version}, process {found.pid}, durability {found.durability}; {stays}")
     print(f"  embedded:{quote(found.directory)}\n  unix://{quote(found.socket)}")
     return 0
 
@@ -103,7 +105,7 @@ def _status(arguments: argparse.Namespace) -> int:
     elif found is None:
         print(f"not running: {directory}", file=sys.stderr)
     else:
-        pinned = "; it stays without users until `tetrad down`" if found.pinned else ""
+        pinned = f"; it stays without users until {_down_of(found.directory)}" if found.pinned else ""
         unsaved = "" if found.unsaved is None else f", {found.unsaved} changes since the last snapshot"
         print(f"directory    {found.directory}")
         print(f"server       {found.version}, process {found.pid}, supervised by process {found.supervisor}")
@@ -117,16 +119,26 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _directory(text: str | None) -> Path:
     from tetrad._core.embedded import default_directory
-    from tetrad._core.settings import parse
+    from tetrad._core.settings import hidden, parse
 
     if text is None:
         return default_directory()
+    if not text or "://" in text:
+        raise ConfigurationError(f"DIR must be a directory or embedded:DIR, got {hidden(text)!r}")
     if not text.startswith("embedded:"):
         return Path(text).expanduser().absolute()
     options = parse(text).embedded
     if options is None or options.directory is None:
         raise ConfigurationError(f"{text!r} names no directory; a throwaway server lives and ends with its process")
     return options.directory
+
+
+def _down_of(directory: str) -> str:
+    """The command that stops this server, to be pasted into a shell."""
+    from tetrad._core.embedded import default_directory
+
+    where = "" if Path(directory) == default_directory() else f" {shlex.quote(directory)}"
+    return f"`tetrad down{where}`"
 
 
 def _as_dict(found: EmbeddedStatus | None) -> dict[str, object]:
