@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tetrad._core.settings import hidden, parse
+from tetrad._core.settings import hidden, parse, seconds_or_zero
 from tetrad.errors import ConfigurationError
 
 
@@ -142,6 +143,17 @@ def test_timeouts_of_other_types(value: object) -> None:
     """A timeout is a number or a timedelta; a bool is not a number."""
     with pytest.raises(TypeError, match="timeout must be"):
         parse("redis://", timeout=value)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, timedelta()])
+def test_durations_that_may_be_zero(value: float | timedelta) -> None:
+    """0 of any kind is allowed where it means something, and an error says so; False is still no number."""
+    assert seconds_or_zero(value, "grace") == 0.0
+    assert seconds_or_zero(1.5, "grace") == 1.5
+    with pytest.raises(ValueError, match=r"^grace, unless 0, must be more than 0 and less than 1e10 seconds, got -1$"):
+        seconds_or_zero(-1, "grace")
+    with pytest.raises(TypeError, match="grace"):
+        seconds_or_zero(False, "grace")
 
 
 def test_url_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

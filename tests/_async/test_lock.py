@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -40,6 +41,7 @@ async def test_a_held_lock_is_none(t: AsyncTetrad, name: str) -> None:
     """No is a value: trying once, or for a while, answers None."""
     async with t.lock(name):
         assert await t.lock(name).acquire(timeout=0) is None
+        assert await t.lock(name).acquire(timeout=timedelta()) is None
         start_at = time.monotonic()
         assert await t.lock(name).acquire(timeout=0.2) is None
         assert 0.2 <= time.monotonic() - start_at < 2

@@ -286,13 +286,14 @@ async def test_rotation_serves_the_old_id_for_a_while(t: AsyncTetrad, name: str)
     assert dict(loaded) == {"a": 1, "late": True, "b": 2}
 
 
-async def test_rotation_without_grace(t: AsyncTetrad, name: str, server: Server) -> None:
+@pytest.mark.parametrize("none", [0, 0.0, timedelta()])
+async def test_rotation_without_grace(t: AsyncTetrad, name: str, server: Server, none: float | timedelta) -> None:
     """The old id is dead at once."""
     store = t.sessions(name)
     session = await store.create({"a": 1})
     old = session.id
 
-    assert await session.rotate(grace=0) is True
+    assert await session.rotate(grace=none) is True
     assert await store.load(old) is None
     assert len(keys_of(server, name)) == 1
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -41,6 +42,7 @@ def test_a_held_lock_is_none(t: Tetrad, name: str) -> None:
     """No is a value: trying once, or for a while, answers None."""
     with t.lock(name):
         assert t.lock(name).acquire(timeout=0) is None
+        assert t.lock(name).acquire(timeout=timedelta()) is None
         start_at = time.monotonic()
         assert t.lock(name).acquire(timeout=0.2) is None
         assert 0.2 <= time.monotonic() - start_at < 2

@@ -287,13 +287,14 @@ def test_rotation_serves_the_old_id_for_a_while(t: Tetrad, name: str) -> None:
     assert dict(loaded) == {"a": 1, "late": True, "b": 2}
 
 
-def test_rotation_without_grace(t: Tetrad, name: str, server: Server) -> None:
+@pytest.mark.parametrize("none", [0, 0.0, timedelta()])
+def test_rotation_without_grace(t: Tetrad, name: str, server: Server, none: float | timedelta) -> None:
     """The old id is dead at once."""
     store = t.sessions(name)
     session = store.create({"a": 1})
     old = session.id
 
-    assert session.rotate(grace=0) is True
+    assert session.rotate(grace=none) is True
     assert store.load(old) is None
     assert len(keys_of(server, name)) == 1
 

@@ -100,8 +100,15 @@ def seconds(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} must be a number of seconds or a timedelta, got {value!r:.80}")
     if not 0 < value < 1e10:
-        raise ValueError(f"{what} must be more than 0 and finite, in seconds, got {value!r:.80}")
+        raise ValueError(f"{what} must be more than 0 and less than 1e10 seconds, got {value!r:.80}")
     return float(value)
+
+
+def seconds_or_zero(value: object, what: str) -> float:
+    """As `seconds`, where 0 has a meaning of its own."""
+    if value in (0, timedelta()) and not isinstance(value, bool):
+        return 0.0
+    return seconds(value, f"{what}, unless 0,")
 
 
 def parse(url: str | None, timeout: object = 5.0, connect_timeout: object = 2.0) -> Settings:

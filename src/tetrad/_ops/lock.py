@@ -14,7 +14,7 @@ from typing import Any
 from tetrad._core import keys
 from tetrad._core.call import Aside, Call, Flow, Interrupted, Pause, Wake
 from tetrad._core.scripts import load
-from tetrad._core.settings import seconds
+from tetrad._core.settings import seconds, seconds_or_zero
 from tetrad._core.tenure import Tenure
 from tetrad.errors import LeaseLost, ServerTimeout, ServerUnavailable, TetradError
 from tetrad.types import Holder
@@ -44,9 +44,7 @@ def check_ttl(value: object) -> float:
 
 def check_timeout(value: object) -> float | None:
     """*value* as how long a caller waits: ``None`` for ever, 0 tries once."""
-    if value is None or (value == 0 and not isinstance(value, bool)):
-        return None if value is None else 0.0
-    return seconds(value, "timeout")
+    return None if value is None else seconds_or_zero(value, "timeout")
 
 
 class Name:

@@ -16,7 +16,7 @@ from tetrad._core.call import Arg, Aside, Call, Flow, Interrupted, Pause
 from tetrad._core.keys import check_name
 from tetrad._core.scripts import Script
 from tetrad._core.scripts import load as load_script
-from tetrad._core.settings import seconds
+from tetrad._core.settings import seconds_or_zero
 from tetrad._ops.session_keys import Place, Store, listed_id
 from tetrad._ops.session_state import (
     Changes,
@@ -191,7 +191,7 @@ def logout(store: Store, session: SessionState) -> Flow[None]:
 
 def rotate(store: Store, session: SessionState, grace: float | timedelta) -> Flow[bool]:
     """Give the session a new id; whether it was this call. Raises `SessionGone`."""
-    grace_ms = 0 if grace == 0 and not isinstance(grace, bool) else round(seconds(grace, "grace") * 1000)
+    grace_ms = round(seconds_or_zero(grace, "grace") * 1000)
     stored = session._stored
     old = stored.place
     place = store.mint(stored.user, old.tag)
