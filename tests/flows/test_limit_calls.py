@@ -329,4 +329,5 @@ def test_the_error_of_a_decorated_call_tells_when_to_retry():
 
     assert (error.key, error.retry_after) == ("ada", 5.25)
     assert str(error) == "limiter 'api': too many calls for 'ada'; try again in 5.25 s"
+    assert str(calls.refused("ada", decide(calls, 0, 0, 86_400_001_000, 0))).endswith("try again in 86400.01 s")
     assert "above the burst" in str(calls.refused("ada", decide(calls, 0, 10, -1, 0)))

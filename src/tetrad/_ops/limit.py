@@ -120,7 +120,8 @@ class Limiter:
     def refused(self, key: str, decision: Decision) -> RateLimited:
         """The error of a decorated call."""
         retry = decision.retry_after
-        advice = "the cost is above the burst" if math.isinf(retry) else f"try again in {retry:.3g} s"
+        wait = retry if math.isinf(retry) else math.ceil(retry * 100) / 100  # rounded up: nobody should come too early
+        advice = "the cost is above the burst" if math.isinf(retry) else f"try again in {wait:.12g} s"
         return RateLimited(
             f"limiter {self.name!r}: too many calls for {key!r:.80}; {advice}", key=key, retry_after=retry
         )
