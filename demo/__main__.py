@@ -54,7 +54,7 @@ def positive(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < 1e9:
-        raise SystemExit(f"demo: seconds must be a number above 0, got {text!r}")
+        raise SystemExit(f"demo: --seconds and DEMO_SECONDS take a number above 0, got {text!r}")
     return number
 
 
