@@ -82,6 +82,8 @@ def down(directory: Path) -> bool:
 def status(directory: Path) -> EmbeddedStatus | None:
     """How the server of *directory* is, or ``None`` if none runs; asking starts nothing and counts as no use."""
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     socket = str(directory / files.SOCKET)
     until = time.monotonic() + ANSWER_SECONDS
@@ -90,11 +92,13 @@ def status(directory: Path) -> EmbeddedStatus | None:
         if supervisor is None:
             return None
         try:
-            with redis.Redis(unix_socket_path=socket, socket_timeout=ANSWER_SECONDS) as server:
+            # without redis-py's own retries: they would outlast a server that is stopping, and then blame it
+            once = Retry(NoBackoff(), 0)
+            with redis.Redis(unix_socket_path=socket, socket_timeout=ANSWER_SECONDS, retry=once) as server:
                 info = server.info()
             break
         except (redis.RedisError, OSError) as exc:  # it may be stopping, or be starting again
-            if time.monotonic() > until:
+            if time.monotonic() > until and files.supervisor(directory) == supervisor:
                 raise ServerUnavailable(
                     f"the embedded server in {directory} (supervisor: process {supervisor}) does not answer: {exc}; "
                     f"see {directory / files.LOG}"
