@@ -35,7 +35,11 @@ def main() -> None:
     url = f"unix://{server.open()}"
     try:
         with redis.Redis.from_url(url) as bare:
-            print(f"{_machine()}; server {bare.info('server')['redis_version']} protocol, unix socket")
+            about = bare.info("server")
+            server_name = (
+                f"Valkey {about['valkey_version']}" if "valkey_version" in about else f"Redis {about['redis_version']}"
+            )
+            print(f"{_machine()}; {server_name}, unix socket")
             print(f"{ROUNDS} interleaved rounds of about {SECONDS:g} s; ratio: median of paired rounds\n")
         _show("sync, 1 thread", _sync(url, 1))
         _show("sync, 16 threads", _sync(url, 16))
