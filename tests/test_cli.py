@@ -170,7 +170,7 @@ def test_what_is_no_directory(command: str, text: str, tmp_path: Path, monkeypat
     answer = cli(command, text)
 
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr.startswith("tetrad: DIR must be a directory or embedded:DIR, got '")
+    assert answer.stderr.startswith("tetrad: DIR must be a directory or embedded:DIR, got ")
     assert "secret" not in answer.stderr
     assert not list(tmp_path.iterdir())
 

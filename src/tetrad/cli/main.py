@@ -119,12 +119,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _directory(text: str | None) -> Path:
     from tetrad._core.embedded import default_directory
-    from tetrad._core.settings import hidden, parse
+    from tetrad._core.settings import parse
 
     if text is None:
         return default_directory()
     if not text or "://" in text:
-        raise ConfigurationError(f"DIR must be a directory or embedded:DIR, got {hidden(text)!r}")
+        got = f"the URL {text.partition('://')[0]}://..." if text else "nothing"  # a URL may hold a password
+        raise ConfigurationError(f"DIR must be a directory or embedded:DIR, got {got}")
     if not text.startswith("embedded:"):
         return Path(text).expanduser().absolute()
     options = parse(text).embedded
