@@ -82,7 +82,7 @@ def test_tls_to_a_server_that_speaks_none(connect: Makers, guarded: Server) -> N
     wire = connect(guarded.url("redis").replace("redis:", "rediss:"), connect_timeout=0.3)
     start = time.monotonic()
 
-    with pytest.raises(ServerUnavailable):
+    with pytest.raises(ServerUnavailable, match="does it speak TLS"):
         wire.send(echo("encrypted?"))
     assert time.monotonic() - start < 1.0
 

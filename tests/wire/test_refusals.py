@@ -122,6 +122,8 @@ def test_wrong_password(connect: Makers, credentials: str, code: str) -> None:
 
         assert time.monotonic() - start < 1.0
         assert caught.value.code == code
+        assert "password" in str(caught.value)
+        assert "the URL)" in str(caught.value)
         assert "right" not in str(caught.value)
         assert "wrong" not in str(caught.value).lower().replace("wrongpass", "")
         assert connect(f"unix://:right@{server.path}").send(echo("open")) == "open"

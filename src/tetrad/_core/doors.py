@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tetrad._core.embedded import Embedded
+from tetrad._core.refusals import refused
 from tetrad._core.settings import Settings
 from tetrad.errors import ConfigurationError, ServerRefused, ServerUnavailable, TetradError
 
@@ -137,14 +138,18 @@ class Door:
         if isinstance(error, TetradError):
             return error
         if isinstance(error, redis.AuthenticationError):
-            needed = "HELLO must be called" in str(error)  # redis-py has cut the code off
-            return ServerRefused(f"{where} refused the connection: {error}", code="NOAUTH" if needed else "WRONGPASS")
+            if "HELLO must be called" in str(error):  # redis-py has cut the code off
+                return refused(f"{where} wants a password", "NOAUTH")
+            return refused(f"{where} refused the connection: {error}", "WRONGPASS")
         if isinstance(error, redis.exceptions.NoPermissionError):
             return ServerRefused(f"{where} refused the connection: {error}", code="NOPERM")
         if isinstance(error, redis.BusyLoadingError):
             return ServerUnavailable(f"{where} is still loading its data: {error}", sent=False)
         if isinstance(error, (redis.TimeoutError, TimeoutError)):
-            return ServerUnavailable(f"no connection to {where} within {self.settings.connect_timeout:g} s", sent=False)
+            hint = "; does it speak TLS there?" if self.settings.kind == "tls" else ""
+            return ServerUnavailable(
+                f"no connection to {where} within {self.settings.connect_timeout:g} s{hint}", sent=False
+            )
         if isinstance(error, redis.ResponseError):
             if "unknown command" in str(error).lower() or "NOPROTO" in str(error):
                 return ConfigurationError(

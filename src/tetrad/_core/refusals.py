@@ -33,5 +33,10 @@ raise its maxmemory or free some)")
         return ServerUnavailable(f"the server is not serving now: {text}", key=key)
     if code == "WRONGTYPE":
         return DataError(f"the stored value was not written by Tetrad: {text}", key=key)
-    advice = _ADVICE.get("NOPERM" if any(words in text for words in _NO_RIGHT) else code)
+    return refused(text, code, key, advice_for="NOPERM" if any(words in text for words in _NO_RIGHT) else code)
+
+
+def refused(text: str, code: str, key: str | None = None, *, advice_for: str = "") -> ServerRefused:
+    """The server said no, in the words *text*: the error says what to do about it, where that is known."""
+    advice = _ADVICE.get(advice_for or code)
     return ServerRefused(f"{text} ({advice})" if advice else text, key=key, code=code)
