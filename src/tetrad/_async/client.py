@@ -61,7 +61,10 @@ class AsyncTetrad:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections. Leases still held are given back; using this Tetrad again raises."""
+        """Close the connections. Leases still held are given back; using this Tetrad again raises.
+
+        A process that ends without this leaves its leases to their *ttl*.
+        """
         await arun(release_all(self._renewal.tenures()), self._wire)
         self._renewal.stop()
         await self._wire.aclose()

@@ -189,6 +189,7 @@ class AsyncLock:
     async def acquire(self, *, timeout: float | timedelta | None = None) -> AsyncLease | None:
         """Wait up to *timeout* seconds for the lock (``None``: for ever, 0: try once); ``None`` when time ran out.
 
+        The lease is renewed until `AsyncLease.release`, even if nothing refers to it any more: `hold` cannot forget.
         A caller that is cancelled, or gets an error, leaves no lease behind: what the server may have
         granted meanwhile is given back.
         """

@@ -62,7 +62,10 @@ class Tetrad:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. Leases still held are given back; using this Tetrad again raises."""
+        """Close the connections. Leases still held are given back; using this Tetrad again raises.
+
+        A process that ends without this leaves its leases to their *ttl*.
+        """
         run(release_all(self._renewal.tenures()), self._wire)
         self._renewal.stop()
         self._wire.close()
