@@ -185,7 +185,7 @@ class Renewing:
                 raise Interrupted
 
         with suppress(Interrupted):
-            self.world.play(keep_renewing(book, sleep))
+            self.world.play(keep_renewing(book, sleep, 5.0))
 
 
 def test_leases_taken_together_are_renewed_together():

@@ -73,21 +73,23 @@ class AsyncLease:
 
     def check(self) -> None:
         """Raise `LeaseLost` unless the lease is certainly ours now. Asks no server."""
-        if self._tenure.is_lost(time.monotonic()) or self._tenure.state == "released":
-            raise ops.lost(self._tenure)
+        ops.check(self._tenure, time.monotonic())
 
     def on_lost(self, callback: Callable[[], object]) -> None:
         """Have *callback* called once when the lease is lost, from the renewal task; at once if it is lost."""
         self._tenure.on_lost(callback)
 
     async def renew(self, ttl: float | timedelta | None = None) -> None:
-        """Hold on for *ttl* seconds from now (default: as before). Raises `LeaseLost` when it is not ours any more."""
+        """Hold on for at least *ttl* seconds from now (default: as before), in every later renewal, too.
+
+        Raises `LeaseLost` when the lease is not ours any more.
+        """
         await arun(ops.renew(self._tenure, self.ttl if ttl is None else ops.check_ttl(ttl)), self._wire)
 
     async def release(self) -> bool:
         """Give the lock to the next in the queue. ``False`` when the lease was lost or released before.
 
-        If the server does not answer, the lease stays ours and this may be called again.
+        If the server does not answer, this may be called again; `check` raises, because the lease may be gone.
         """
         held = await arun(ops.release(self._tenure), self._wire)
         self._renewal.remove(self._tenure)

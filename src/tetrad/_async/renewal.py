@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 
 from tetrad._core.drive import arun
 from tetrad._core.tenure import Book, Tenure
@@ -34,7 +33,7 @@ class AsyncRenewal(Forkable):
 
     def __init__(self, wire: AsyncWire) -> None:
         self._wire = wire
-        self._shifts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Shift] = weakref.WeakKeyDictionary()
+        self._shifts: dict[asyncio.AbstractEventLoop, _Shift] = {}
         survive_fork(self)
 
     def add(self, tenure: Tenure) -> None:
@@ -42,10 +41,13 @@ class AsyncRenewal(Forkable):
         loop = asyncio.get_running_loop()
         shift = self._shifts.get(loop)
         if shift is None:
+            for other in list(self._shifts):
+                if other.is_closed():
+                    self._shifts.pop(other, None)
             shift = self._shifts[loop] = _Shift()
         sooner = shift.book.add(tenure)
         if shift.task is None or shift.task.done():
-            shift.task = loop.create_task(arun(keep_renewing(shift.book, shift.sleep), self._wire))
+            shift.task = loop.create_task(arun(keep_renewing(shift.book, shift.sleep, self._wire.timeout), self._wire))
         elif sooner:
             shift.bell.set()
 
@@ -70,5 +72,5 @@ class AsyncRenewal(Forkable):
         """In a forked child: it holds nothing."""
         for shift in self._shifts.values():
             for tenure in shift.book.all():
-                tenure.lose()
-        self._shifts = weakref.WeakKeyDictionary()
+                tenure.disown()
+        self._shifts = {}

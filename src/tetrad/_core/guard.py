@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 
 from tetrad._core.tenure import Tenure
 
@@ -50,9 +51,14 @@ class AsyncGuard:
         return id(asyncio.current_task())
 
     def _lost(self) -> None:
-        if not self._left:
-            self._cancelled = True
-            self._task.cancel()
+        if self._left:
+            return
+        if asyncio._get_running_loop() is not self._loop:  # noticed by another thread, which may not cancel
+            with suppress(RuntimeError):  # the loop has ended meanwhile, and the body with it
+                self._loop.call_soon_threadsafe(self._lost)
+            return
+        self._cancelled = True
+        self._task.cancel()
 
     def leave(self) -> None:
         """The body is over: no cancellation from now on."""
@@ -66,12 +72,13 @@ class AsyncGuard:
         """
         if not self._cancelled:
             return error is None
+        pending: asyncio.CancelledError | None = None
         if not isinstance(error, asyncio.CancelledError):
             try:
                 await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                pass
+            except asyncio.CancelledError as exc:
+                pending = exc
         foreign = self._task.uncancel() > self._cancelling
-        if foreign and not isinstance(error, asyncio.CancelledError):
-            raise asyncio.CancelledError
+        if foreign and pending is not None:
+            raise pending  # not another one: anyio knows its own by their message
         return not foreign and (error is None or isinstance(error, asyncio.CancelledError))

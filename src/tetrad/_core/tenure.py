@@ -17,7 +17,7 @@ RENEWALS_PER_TTL = 3
 
 
 class Tenure:
-    """The life of one lease: held until released or lost, whichever comes first."""
+    """The life of one lease: held until it is given back ("ending" while that is under way) or lost."""
 
     __slots__ = ("_listeners", "fence", "key", "name", "renew", "renew_at", "state", "token", "ttl", "valid_until")
 
@@ -27,15 +27,20 @@ class Tenure:
         self.token = token
         self.fence = fence
         self.renew = renew
-        self.state: Literal["held", "released", "lost"] = "held"
+        self.ttl = ttl  # what the next renewal asks for
+        self.state: Literal["held", "ending", "released", "lost"] = "held"
         self._listeners: list[Callable[[], object]] = []
+        self.valid_until = 0.0
         self.prolong(ttl, asked_at)
 
     def prolong(self, ttl: float, asked_at: float) -> None:
-        """The server confirmed the lease, asked at *asked_at*."""
-        self.ttl = ttl
-        self.valid_until = asked_at + ttl
-        self.renew_at = asked_at + ttl / RENEWALS_PER_TTL if self.renew else self.valid_until
+        """The server confirmed *ttl* seconds, asked at *asked_at*.
+
+        Renewals may overtake each other. None shortens a lease, here or on the server: what any of them
+        was confirmed remains true.
+        """
+        self.valid_until = until = max(self.valid_until, asked_at + ttl)
+        self.renew_at = until - self.ttl + self.ttl / RENEWALS_PER_TTL if self.renew else until
 
     def is_lost(self, now: float) -> bool:
         """Whether the lease is lost, noticing the passing of its validity."""
@@ -43,32 +48,41 @@ class Tenure:
             self.lose()
         return self.state == "lost"
 
+    def refuse(self) -> None:
+        """The server refused to renew it: a loss, unless it is on its way back, which the server saw first."""
+        if self.state == "held":
+            self.lose()
+
     def lose(self) -> None:
         """The lease is gone: tell those who asked to know, once."""
-        if self.state == "held":
+        if self.state in ("held", "ending"):
             self.state = "lost"
-            with _telling:
-                listeners, self._listeners = self._listeners, []
-            for listener in listeners:
-                _tell(listener, self.name)
+            self._tell()
+
+    def disown(self) -> None:
+        """In a forked child: it is the parent's, who alone would have to be told of a loss."""
+        self._listeners = []
+        self.state = "lost"
 
     def on_lost(self, listener: Callable[[], object]) -> None:
         """Have *listener* called when the lease is lost, or now if it is."""
-        with _telling:
-            if self.state != "lost":
-                self._listeners.append(listener)
+        self._listeners.append(listener)
+        if self.state == "lost":
+            self._tell()
+
+    def _tell(self) -> None:
+        """Call each listener once, whoever else is at it: no lock, which a forked child might find locked."""
+        while self._listeners:
+            try:
+                listener = self._listeners.pop(0)
+            except IndexError:
                 return
-        _tell(listener, self.name)
-
-
-_telling = threading.Lock()
-
-
-def _tell(listener: Callable[[], object], name: str) -> None:
-    try:
-        listener()
-    except Exception:
-        log.exception("a callback for the loss of lock %r failed", name)
+            try:
+                listener()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # sys.exit(), too, which would end the thread that renews all the others
+                log.exception("a callback for the loss of lock %r failed", self.name)
 
 
 class Book:

@@ -9,6 +9,7 @@ which the server refuses the token should an older request of it still arrive.
 from __future__ import annotations
 
 import secrets
+from math import ceil
 from typing import Any
 
 from tetrad._core import keys
@@ -26,10 +27,8 @@ SHOW = load("lock_show")
 
 GRANT_MS = 4_000  # how long a waiter that was pushed the lock has to confirm
 FENCE_MEMORY_MS = 60_000  # how long an unused lock is remembered, so that its fence keeps growing
-LONGEST_SILENCE = 20.0  # seconds after which a waiter asks again in any case
+LONGEST_SILENCE = 10.0  # seconds after which a waiter asks again in any case
 QUEUE_STEP = 0.02  # seconds between the questions of one waiter and the next, should all be woken
-
-
 UNDO_SECONDS = 0.1  # between two attempts to give back what a caller left behind
 SHORTEST_TTL = 0.05  # seconds; a renewal has to fit in
 
@@ -45,6 +44,14 @@ def check_ttl(value: object) -> float:
 def check_timeout(value: object) -> float | None:
     """*value* as how long a caller waits: ``None`` for ever, 0 tries once."""
     return None if value is None else seconds_or_zero(value, "timeout")
+
+
+def milliseconds(ttl: float) -> int:
+    """For how long the server shall hold a lease that is relied on for *ttl* seconds.
+
+    One hundredth longer: the two clocks may differ in rate while one of them is being corrected.
+    """
+    return ceil(ttl * 1010)
 
 
 class Name:
@@ -98,11 +105,13 @@ def _holder(reply: Any) -> Holder | None:
 
 def acquire(name: Name, ttl: float, timeout: float | None, renew: bool) -> Flow[Tenure | None]:
     """Take the lock, waiting up to *timeout* seconds (``None``: for ever); ``None`` when time ran out."""
-    key, token, ttl_ms = name.key, new_token(), round(ttl * 1000)
+    key, token, ttl_ms = name.key, new_token(), milliseconds(ttl)
     asked_at = yield from Pause(0)
     give_up_at = None if timeout is None else asked_at + timeout
+    known = False  # to the server
     try:
         taken, number, _ = yield from take(key, token, ttl_ms, False)
+        known = True
         if not taken and timeout != 0:
             channel = f"{key}:wake:{token}"
             yield from Wake(channel, 0)
@@ -114,7 +123,7 @@ def acquire(name: Name, ttl: float, timeout: float | None, renew: bool) -> Flow[
             if not taken:
                 yield from give_back(key, token)
     except TetradError as exc:
-        if not (isinstance(exc, ServerUnavailable) and not exc.sent):
+        if known or not isinstance(exc, ServerUnavailable) or exc.sent:
             yield from Aside(undo(key, token))
         raise
     except Interrupted:
@@ -145,9 +154,14 @@ def _turn(channel: str, ms: int, place: int, now: float, give_up_at: float | Non
 
 
 def release(tenure: Tenure) -> Flow[bool]:
-    """Give the lease back; whether it was still ours. Finished even if the caller is interrupted."""
+    """Give the lease back; whether it was still ours. Finished even if the caller is interrupted.
+
+    From the request on nobody may rely on the lease, whatever comes of it: the server may have given it away.
+    """
     if tenure.state == "released":
         return False
+    if tenure.state == "held":
+        tenure.state = "ending"
     try:
         held = yield from give_back(tenure.key, tenure.token)
     except Interrupted:
@@ -170,28 +184,34 @@ def release_all(tenures: list[Tenure]) -> Flow[None]:
             return
 
 
-def prolong(tenures: list[Tenure], ttls_ms: list[int], timeout: float | None = None) -> Call[list[int]]:
+def prolong(tenures: list[Tenure], ttls: list[float], timeout: float | None = None) -> Call[list[int]]:
     """Renew leases together; a number each: 1 prolonged, 0 lost."""
     args: list[str | int] = [FENCE_MEMORY_MS]
-    for tenure, ttl_ms in zip(tenures, ttls_ms, strict=True):
-        args += (tenure.token, ttl_ms)
+    for tenure, ttl in zip(tenures, ttls, strict=True):
+        args += (tenure.token, milliseconds(ttl))
     return Call(RENEW, tuple(tenure.key for tenure in tenures), tuple(args), list, timeout)
 
 
 def renew(tenure: Tenure, ttl: float) -> Flow[None]:
     """Prolong one lease to *ttl* seconds from now; raises `LeaseLost` when it is not ours any more."""
     asked_at = yield from Pause(0)
-    if tenure.is_lost(asked_at) or tenure.state == "released":
-        raise lost(tenure)
-    (kept,) = yield from prolong([tenure], [round(ttl * 1000)])
+    check(tenure, asked_at)
+    (kept,) = yield from prolong([tenure], [ttl])
     if not kept:
-        tenure.lose()
+        tenure.refuse()
         raise lost(tenure)
+    tenure.ttl = ttl
     tenure.prolong(ttl, asked_at)
 
 
+def check(tenure: Tenure, now: float) -> None:
+    """Raise `LeaseLost` unless the lease is certainly ours."""
+    if tenure.is_lost(now) or tenure.state != "held":
+        raise lost(tenure)
+
+
 def lost(tenure: Tenure) -> LeaseLost:
-    what = "was given back" if tenure.state == "released" else "was lost"
+    what = {"released": "was given back", "ending": "is being given back"}.get(tenure.state, "was lost")
     return LeaseLost(
         f"the lease on {tenure.name!r} (fence {tenure.fence}) {what}; stop writing, or let the fence be checked",
         key=tenure.name,

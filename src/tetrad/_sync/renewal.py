@@ -28,8 +28,13 @@ class Renewal(Forkable):
         with self._changing:
             sooner = self._book.add(tenure)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._renew, name="tetrad-renewal", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._renew, name="tetrad-renewal", daemon=True)
+                try:
+                    thread.start()
+                except BaseException:  # no more threads, or Ctrl-C while this one starts: the lease lapses by itself
+                    self._book.remove(tenure)
+                    raise
+                self._thread = thread
             elif sooner:
                 self._bell.set()
 
@@ -49,7 +54,7 @@ class Renewal(Forkable):
     def forget(self) -> None:
         """In a forked child: it holds nothing, and the thread is not there."""
         for tenure in getattr(self, "_book", Book()).all():
-            tenure.lose()
+            tenure.disown()
         self._book = Book()
         self._bell = threading.Event()
         self._changing = threading.Lock()
@@ -57,12 +62,16 @@ class Renewal(Forkable):
         self._stopped = False
 
     def _renew(self) -> None:
-        while True:
-            run(keep_renewing(self._book, self._sleep), self._wire)
-            with self._changing:
-                if not len(self._book):  # add() sees no thread from here on
-                    self._thread = None
-                    return
+        try:
+            while True:
+                run(keep_renewing(self._book, self._sleep, self._wire.timeout), self._wire)
+                with self._changing:
+                    if not len(self._book):  # add() sees no thread from here on
+                        self._thread = None
+                        return
+        except BaseException:
+            self._thread = None  # whatever it was: the next lease starts another
+            raise
 
     def _sleep(self, seconds: float) -> None:
         if not self._stopped or len(self._book):

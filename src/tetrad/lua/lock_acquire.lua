@@ -38,6 +38,11 @@ local wait_ms = math.ceil((till - now) / 1000)
 if ARGV[3] ~= "1" then
   return {0, wait_ms, 0}
 end
-redis.call("ZADD", queue, "NX", now, token)
+local place = redis.call("ZRANK", queue, token)
+if not place then
+  local last = redis.call("ZRANGE", queue, -1, -1, "WITHSCORES")[2] -- ahead of the clock if that stepped back
+  redis.call("ZADD", queue, math.max(now, (tonumber(last) or 0) + 1), token)
+  place = redis.call("ZRANK", queue, token)
+end
 redis.call("PEXPIRE", queue, keep_ms)
-return {0, wait_ms, redis.call("ZRANK", queue, token) + 1}
+return {0, wait_ms, place + 1}
