@@ -211,7 +211,11 @@ class AsyncWire(wire.Forkable):
             except ServerUnavailable as exc:
                 if (exc.sent and not call.script.replay) or self._closed or (left := deadline - loop.time()) <= 0:
                     raise
-                reply = await self._ask(packed, left, call.script.replay)
+                try:
+                    reply = await self._ask(packed, left, call.script.replay)
+                except ServerUnavailable as second:
+                    second.sent = second.sent or exc.sent
+                    raise
         else:
             reply = await self._ask(packed, timeout, call.script.replay)
         if type(reply) is ErrorReply:
@@ -268,8 +272,13 @@ class AsyncWire(wire.Forkable):
         except ServerUnavailable as exc:
             if (exc.sent and not again) or self._closed or (left := deadline - loop.time()) <= 0:
                 raise
-        link = await self.link(left)
-        return await link.ask(packed, deadline)
+            sent = exc.sent
+        try:
+            link = await self.link(left)
+            return await link.ask(packed, deadline)
+        except ServerUnavailable as exc:
+            exc.sent = exc.sent or sent
+            raise
 
     async def link(self, within: float) -> Link:
         """This loop's connection, opened if need be; all who ask meanwhile share the one attempt."""

@@ -221,13 +221,18 @@ class Wire(wire.Forkable):
     def _ask(self, packed: bytes, timeout: float, again: bool) -> Any:
         """One reply. What certainly never arrived, or may arrive twice (*again*), is sent a second time."""
         until = time.monotonic() + timeout
-        left, trusted = timeout, QUIET_SECONDS
+        left, trusted, sent = timeout, QUIET_SECONDS, False
         while True:
-            connection = self.borrow(left, trusted)
+            try:
+                connection = self.borrow(left, trusted)
+            except ServerUnavailable as exc:
+                exc.sent = exc.sent or sent  # the first time, perhaps
+                raise
             try:
                 reply = connection.ask(packed, left)
             except ServerUnavailable as exc:
                 self.drop(connection)
+                sent = exc.sent = exc.sent or sent
                 left = until - time.monotonic()
                 if not trusted or left <= 0 or (exc.sent and not again):
                     raise
